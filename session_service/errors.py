@@ -1,0 +1,300 @@
+"""The whole error tree. Data lives in attributes; HTTP status codes live in ``api``, close codes in ``wire``.
+
+``code`` is the public, stable name of an error (docs/errors.md). The message is meant for the person who reads the
+answer: it names the field or the object, and never holds a token, a password or a stack trace.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ErrorCode(StrEnum):
+    """Every public error code of REST answers and WebSocket ``error`` and ``result`` frames."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"  # a field is missing, of the wrong type, or out of range
+    AUTHENTICATION_FAILED = "AUTHENTICATION_FAILED"  # one code and one body for every failure of a token
+    FORBIDDEN = "FORBIDDEN"  # the token lacks the scope that the call needs
+    NOT_FOUND = "NOT_FOUND"  # no such route
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"  # also: the session of somebody else
+    SESSION_EXPIRED = "SESSION_EXPIRED"  # its row is still there; nothing revives it
+    SESSION_NOT_READY = "SESSION_NOT_READY"
+    SESSION_REQUIRED = "SESSION_REQUIRED"  # the caller has none or several sessions and named none
+    SESSION_LIMIT_REACHED = "SESSION_LIMIT_REACHED"  # MAX_SESSIONS_PER_USER, each with a socket
+    DEVICE_MISMATCH = "DEVICE_MISMATCH"  # the session belongs to another device of the user
+    SIMULATOR_NOT_FOUND = "SIMULATOR_NOT_FOUND"
+    SIMULATOR_NOT_RUNNING = "SIMULATOR_NOT_RUNNING"  # an order, or a refresh, without a running simulator
+    SIMULATOR_LIMIT_REACHED = "SIMULATOR_LIMIT_REACHED"  # MAX_SIMULATORS_PER_USER
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
+    ORDER_REJECTED = "ORDER_REJECTED"  # the exchange took the order and refused it; the reason says why
+    ORDER_NOT_CANCELABLE = "ORDER_NOT_CANCELABLE"  # already filled, canceled or rejected
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same requestId with another content
+    UNKNOWN_SYMBOL = "UNKNOWN_SYMBOL"
+    UNKNOWN_MESSAGE_TYPE = "UNKNOWN_MESSAGE_TYPE"  # WebSocket only; the socket stays open
+    INVALID_MESSAGE = "INVALID_MESSAGE"  # WebSocket only: not JSON, not an object, no string type
+    RATE_LIMITED = "RATE_LIMITED"
+    ORIGIN_NOT_ALLOWED = "ORIGIN_NOT_ALLOWED"
+    OVERLOADED = "OVERLOADED"  # this pod admits no more right now; Retry-After says when
+    POD_TERMINATING = "POD_TERMINATING"  # this pod is draining; another one takes the request
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"  # a dependency is away; Retry-After says when
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class SessionServiceError(Exception):
+    """Root of every error that this product raises on purpose."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL_ERROR
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+# --- configuration -------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(SessionServiceError):
+    """A setting is missing or wrong; the process ends with exit code 2 and this one line.
+
+    ``was`` is already masked where the variable is a secret.
+    """
+
+    def __init__(self, variable: str, must_be: str, was: str | None = None) -> None:
+        shown = "it is not set" if was is None else f"it was {was}"
+        super().__init__(f"{variable} must be {must_be}; {shown}")
+        self.variable = variable
+        self.must_be = must_be
+        self.was = was
+
+
+# --- the request ---------------------------------------------------------------------------------------------
+
+
+class InvalidRequestError(SessionServiceError):
+    """A field of the body, the query or the path is wrong. ``field`` is its public name, camelCase."""
+
+    code = ErrorCode.INVALID_REQUEST
+
+    def __init__(self, field: str | None, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+
+
+class UnknownSymbolError(InvalidRequestError):
+    code = ErrorCode.UNKNOWN_SYMBOL
+
+    def __init__(self, symbol: str) -> None:
+        super().__init__("symbols", f"{symbol!r} is not traded by this simulator")
+        self.symbol = symbol
+
+
+class AuthenticationError(SessionServiceError):
+    """A token is absent or refused. ``reason`` is for logs and metrics; every caller sees the same message."""
+
+    code = ErrorCode.AUTHENTICATION_FAILED
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Authentication failed")
+        self.reason = reason
+
+
+class ForbiddenError(SessionServiceError):
+    code = ErrorCode.FORBIDDEN
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This call needs a token with the scope {scope!r}")
+        self.scope = scope
+
+
+class OriginNotAllowedError(SessionServiceError):
+    code = ErrorCode.ORIGIN_NOT_ALLOWED
+
+    def __init__(self) -> None:
+        super().__init__("This origin may not open a connection")
+
+
+class RateLimitedError(SessionServiceError):
+    code = ErrorCode.RATE_LIMITED
+
+
+# --- sessions ------------------------------------------------------------------------------------------------
+
+
+class SessionNotFoundError(SessionServiceError):
+    """No such session, or somebody else's: the caller cannot tell which."""
+
+    code = ErrorCode.SESSION_NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("Session not found")
+
+
+class SessionExpiredError(SessionServiceError):
+    code = ErrorCode.SESSION_EXPIRED
+
+    def __init__(self) -> None:
+        super().__init__("The session has expired")
+
+
+class SessionNotReadyError(SessionServiceError):
+    code = ErrorCode.SESSION_NOT_READY
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"The session is not ready: {status}")
+        self.status = status
+
+
+class SessionRequiredError(SessionServiceError):
+    code = ErrorCode.SESSION_REQUIRED
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"sessionId: is required, since the caller has {count} sessions")
+        self.count = count
+
+
+class SessionLimitReachedError(SessionServiceError):
+    code = ErrorCode.SESSION_LIMIT_REACHED
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The user already has {limit} sessions, all of them connected")
+        self.limit = limit
+
+
+class DeviceMismatchError(SessionServiceError):
+    code = ErrorCode.DEVICE_MISMATCH
+
+    def __init__(self) -> None:
+        super().__init__("deviceId: the session belongs to another device")
+
+
+# --- simulators and orders -----------------------------------------------------------------------------------
+
+
+class SimulatorNotFoundError(SessionServiceError):
+    code = ErrorCode.SIMULATOR_NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("Simulator not found")
+
+
+class SimulatorNotRunningError(SessionServiceError):
+    code = ErrorCode.SIMULATOR_NOT_RUNNING
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"The session has no running simulator (status {status})")
+        self.status = status
+
+
+class SimulatorLimitReachedError(SessionServiceError):
+    code = ErrorCode.SIMULATOR_LIMIT_REACHED
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The user already has {limit} simulators")
+        self.limit = limit
+
+
+class OrderNotFoundError(SessionServiceError):
+    code = ErrorCode.ORDER_NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("Order not found")
+
+
+class OrderNotCancelableError(SessionServiceError):
+    code = ErrorCode.ORDER_NOT_CANCELABLE
+
+
+class RequestIdReusedError(SessionServiceError):
+    code = ErrorCode.REQUEST_ID_REUSED
+
+    def __init__(self) -> None:
+        super().__init__("requestId: was used before with another content")
+
+
+# --- what is away right now ----------------------------------------------------------------------------------
+
+
+class UnavailableError(SessionServiceError):
+    """Something that the request needs is away. ``retry_after_s`` is a hint for the caller, whole seconds ≥ 1."""
+
+    code = ErrorCode.SERVICE_UNAVAILABLE
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """PostgreSQL cannot be reached, or did not answer within its limit. A write may or may not have happened."""
+
+    def __init__(self) -> None:
+        super().__init__("The database is not available")
+
+
+class AuthServiceUnavailableError(UnavailableError):
+    """The authentication service cannot be asked: nobody is let in on a guess."""
+
+    def __init__(self) -> None:
+        super().__init__("The authentication service is not available")
+
+
+class ExchangeUnavailableError(UnavailableError):
+    """The simulator cannot be reached, or did not answer within its deadline."""
+
+    def __init__(self) -> None:
+        super().__init__("The simulator is not available")
+
+
+class BackendUnavailableError(UnavailableError):
+    """The place where simulators run (Kubernetes, the runner) cannot be reached."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The simulator backend is not available")
+        self.detail = detail
+
+
+class CircuitOpenError(UnavailableError):
+    """A breaker is open: the call was not made."""
+
+    def __init__(self, service: str, *, retry_after_s: int) -> None:
+        super().__init__(f"The {service} service is not available", retry_after_s=retry_after_s)
+        self.service = service
+
+
+class OverloadedError(UnavailableError):
+    code = ErrorCode.OVERLOADED
+
+    def __init__(self, *, retry_after_s: int = 1) -> None:
+        super().__init__("This pod admits no more connections right now", retry_after_s=retry_after_s)
+
+
+class PodTerminatingError(UnavailableError):
+    code = ErrorCode.POD_TERMINATING
+
+    def __init__(self) -> None:
+        super().__init__("This pod is terminating", retry_after_s=1)
+
+
+# --- gRPC facts that a caller acts upon ------------------------------------------------------------------------
+
+
+class ExchangeStateLostError(SessionServiceError):
+    """A simulator that was started answers NOT_FOUND: it lost the session's state."""
+
+    def __init__(self) -> None:
+        super().__init__("The simulator does not know the session")
+
+
+class FencedError(SessionServiceError):
+    """A simulator has seen a higher owner epoch: this pod no longer owns the session (sharding.md §2)."""
+
+    def __init__(self, highest_epoch: int) -> None:
+        super().__init__("Another pod owns the session")
+        self.highest_epoch = highest_epoch
+
+
+class SchemaError(SessionServiceError):
+    """The database's schema is not one that this release can work with."""

@@ -1,0 +1,73 @@
+"""Where simulators run: what every backend (``process``, ``service``, later ``kubernetes``) can do.
+
+A backend knows workloads, not sessions: the reconciler decides, a backend carries out. Calls are idempotent, so that
+a step whose reply was lost is simply made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+
+class WorkloadPhase(StrEnum):
+    """How far a workload is, as its platform sees it."""
+
+    PENDING = "PENDING"  # being placed or started; has no endpoint that answers yet
+    READY = "READY"  # its endpoint accepts gRPC calls
+    FAILED = "FAILED"  # ended, or cannot start; ``reason`` says why. It will not come back by itself
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True):
+    """What a simulator's process is started with (interface.md §8). ``token`` goes into its environment only."""
+
+    simulator_id: str
+    session_id: str
+    user_id: str
+    initial_symbols: tuple[str, ...]
+    initial_cash: float
+    token: str
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """One running (or failed) simulator. ``uid`` tells two workloads of one simulator id apart."""
+
+    simulator_id: str
+    uid: str
+    phase: WorkloadPhase
+    endpoint: str | None = None  # host:port for gRPC
+    reason: str | None = None
+
+
+class SimulatorBackend(Protocol):
+    """The platform adapter. Every call may raise ``BackendUnavailableError``; every call has a time limit inside.
+
+    Cancelling a call leaves its effect unknown: the next ``get`` tells.
+    """
+
+    async def start(self) -> None:
+        """Make the backend usable; called once, before any other call."""
+
+    async def close(self) -> None:
+        """Release what ``start`` took. Workloads keep running."""
+
+    async def create(self, spec: WorkloadSpec) -> Workload:
+        """Create the workload, or return the one that stands under this simulator id already."""
+
+    async def get(self, simulator_id: str) -> Workload | None:
+        """Ask the platform itself, not a cache; None when there is no such workload."""
+
+    async def list(self) -> list[Workload]:
+        """Every workload that carries this database's own id."""
+
+    async def delete(self, simulator_id: str, uid: str | None) -> bool:
+        """Remove the workload if its uid matches (any, when None). True: it is known to be gone."""
+
+    def changes(self) -> AsyncIterator[Workload]:
+        """Every observed change, without end; a workload that vanished is FAILED with the reason ``gone``.
+
+        Reconnects by itself; what changed while it was away is reported afterwards, from a comparison.
+        """
