@@ -1,0 +1,121 @@
+"""The ``exchange_data`` frame (interface.md §7), encoded once for every socket that gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from session_service.domain.market import MarketUpdate, OrderUpdate, Portfolio, Quote
+from session_service.wire.frames import text_frame
+
+
+class _Data(msgspec.Struct, rename="camel", gc=False):
+    timestamp: int
+    market_data: tuple[Quote, ...]
+    order_updates: tuple[OrderUpdate, ...]
+    portfolio: Portfolio | None
+
+
+class _ExchangeData(msgspec.Struct, rename="camel", tag_field="type", tag="exchange_data", gc=False):
+    timestamp: int
+    epoch: int
+    from_sequence: int
+    sequence: int
+    snapshot: bool
+    data: _Data
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ExchangeFrame:
+    """One encoded ``exchange_data``, or several successive ones that go out in one write (``messages`` of them).
+
+    ``websocket`` is what goes to a WebSocket's transport as it is: header and payload of each frame. ``event_stream``
+    is the same for a server-sent event stream, with ``id: epoch:sequence``. Both are shared: never change them.
+    """
+
+    __slots__ = (
+        "_event_stream",
+        "_parts",
+        "_payload",
+        "epoch",
+        "from_sequence",
+        "messages",
+        "sequence",
+        "snapshot",
+        "websocket",
+    )
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        from_sequence: int,
+        sequence: int,
+        snapshot: bool,
+        payload: bytes,
+        websocket: bytes,
+        parts: tuple[ExchangeFrame, ...] = (),
+    ) -> None:
+        self.epoch = epoch
+        self.from_sequence = from_sequence
+        self.sequence = sequence
+        self.snapshot = snapshot
+        self.websocket = websocket
+        self.messages = len(parts) or 1
+        self._payload = payload
+        self._parts = parts
+        self._event_stream: bytes | None = None
+
+    @property
+    def event_stream(self) -> bytes:
+        """Made when the first event stream asks: most sessions have none."""
+        if self._event_stream is None:
+            if self._parts:
+                self._event_stream = b"".join([part.event_stream for part in self._parts])
+            else:
+                self._event_stream = b"event: exchange_data\nid: %d:%d\ndata: %b\n\n" % (
+                    self.epoch,
+                    self.sequence,
+                    self._payload,
+                )
+        return self._event_stream
+
+
+def exchange_frame(update: MarketUpdate, now_ms: int) -> ExchangeFrame:
+    """Encode one update. ``now_ms``: the frame's ``timestamp``, milliseconds since 1970."""
+    payload = _encode(
+        _ExchangeData(
+            now_ms,
+            update.epoch,
+            update.from_sequence,
+            update.sequence,
+            update.snapshot,
+            _Data(update.timestamp_ms, update.quotes, update.order_updates, update.portfolio),
+        )
+    )
+    return ExchangeFrame(
+        epoch=update.epoch,
+        from_sequence=update.from_sequence,
+        sequence=update.sequence,
+        snapshot=update.snapshot,
+        payload=payload,
+        websocket=text_frame(payload),
+    )
+
+
+def joined(frames: Sequence[ExchangeFrame]) -> ExchangeFrame:
+    """Successive frames of one epoch as one write. ``frames`` is not empty."""
+    if len(frames) == 1:
+        return frames[0]
+    return ExchangeFrame(
+        epoch=frames[-1].epoch,
+        from_sequence=frames[0].from_sequence,
+        sequence=frames[-1].sequence,
+        snapshot=frames[0].snapshot,
+        payload=b"",
+        websocket=b"".join([frame.websocket for frame in frames]),
+        parts=tuple(frames),
+    )
