@@ -61,9 +61,7 @@ def rewrite_imports(code: str, sources: list[str]) -> str:
 def stale_files(wanted: Mapping[str, str], package: Path) -> list[str]:
     """Names of generated files that differ from `wanted`, are missing, or belong to no .proto any more."""
     present = {path.name for path in package.iterdir() if path.name.endswith(GENERATED_SUFFIXES)}
-    changed = {
-        name for name, code in wanted.items() if name not in present or (package / name).read_text() != code
-    }
+    changed = {name for name, code in wanted.items() if name not in present or (package / name).read_text() != code}
     return sorted(changed | (present - wanted.keys()))
 
 
