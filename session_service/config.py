@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -143,12 +143,8 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     user: Annotated[str, _setting("DB_USER", "a role name", min_length=1)] = "session_service"
     password: Annotated[str, _setting("DB_PASSWORD", "a password", aliases=("DB_PASS",), secret=True)] = ""
     sslmode: Annotated[
-        str,
-        _setting(
-            "DB_SSLMODE",
-            "disable, allow, prefer, require, verify-ca or verify-full",
-            pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$",
-        ),
+        Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+        _setting("DB_SSLMODE", "disable, allow, prefer, require, verify-ca or verify-full"),
     ] = "prefer"
     min_connections: Annotated[int, _setting("DB_MIN_CONNECTIONS", "an integer, 1 to 1000", ge=1, le=1000)] = 2
     max_connections: Annotated[int, _setting("DB_MAX_CONNECTIONS", "an integer, 1 to 1000", ge=1, le=1000)] = 10

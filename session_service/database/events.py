@@ -1,0 +1,122 @@
+"""Session events: to this process at once, to other pods through Redis.
+
+An event is a hint that saves time; what is true stands in PostgreSQL, and each pod's rounds find there what an event
+that was lost would have told (interface.md §11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+
+from session_service.aiokit.backoff import Backoff
+from session_service.database.redis import Redis
+from session_service.domain.events import EventType, SessionEvent
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "session_events"
+OUTBOX_LIMIT = 10_000  # events waiting for Redis; past it the oldest are dropped, as if Redis had lost them
+_BATCH = 200
+_POLL_S = 0.2  # below the socket timeout: a subscriber that blocks longer looks like a frozen server
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(SessionEvent)
+
+
+class EventBus:
+    """Publish and subscribe. ``run_outbox`` and ``run_inbox`` are loops for the pod's task guard."""
+
+    def __init__(self, redis: Redis, pod_name: str) -> None:
+        self._redis = redis
+        self._pod_name = pod_name
+        self._subscribers: list[Callable[[SessionEvent], None]] = []
+        self._outbox: deque[bytes] = deque(maxlen=OUTBOX_LIMIT)
+        self._waiting = asyncio.Event()
+
+    def subscribe(self, callback: Callable[[SessionEvent], None]) -> Callable[[], None]:
+        """Call ``callback`` for every event of this pod and of others; returns what ends it. It must not block."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def emit(self, event_type: EventType, **fields: Any) -> None:
+        """Make an event of this pod and publish it; ``fields`` as in SessionEvent."""
+        self.publish(SessionEvent(event_type, self._pod_name, time.time_ns() // 1_000_000, **fields))
+
+    def publish(self, event: SessionEvent) -> None:
+        """Tell the subscribers here, now, and the other pods soon. Never blocks, never raises."""
+        self._deliver(event)
+        self._outbox.append(_encoder.encode(event))
+        self._waiting.set()
+
+    async def run_outbox(self) -> None:
+        """Carry published events to Redis, in order, a batch per round trip. Runs until it is cancelled."""
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what waits. What Redis does not take is dropped: the other pods find it in PostgreSQL."""
+        while self._outbox:
+            batch = [self._outbox.popleft() for _ in range(min(_BATCH, len(self._outbox)))]
+
+            async def send(client: Any, batch: list[bytes] = batch) -> bool:
+                pipeline = client.pipeline(transaction=False)
+                for message in batch:
+                    pipeline.publish(CHANNEL, message)
+                await pipeline.execute()
+                return True
+
+            if not await self._redis.attempt(send, False):
+                log.debug("events not sent", count=len(batch))
+
+    async def run_inbox(self) -> None:
+        """Deliver the events of other pods. Reconnects by itself; runs until it is cancelled."""
+        backoff = Backoff(first_s=0.1, max_s=2.0)
+        failures = 0
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                failures += 1
+                log.debug("event subscription lost", error=type(error).__name__)
+            else:
+                failures = 0
+            await asyncio.sleep(backoff.delay_s(max(failures, 1)))
+
+    async def _listen(self) -> None:
+        pubsub = self._redis.pubsub()
+        try:
+            await pubsub.subscribe(CHANNEL)
+            while True:
+                message = await pubsub.get_message(timeout=_POLL_S)
+                if message is not None:
+                    self._receive(message["data"])
+        finally:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await pubsub.aclose()
+
+    def _receive(self, data: str) -> None:
+        try:
+            event = _decoder.decode(data)
+        except msgspec.DecodeError:
+            log.warning("an event of the channel cannot be read")
+            return
+        if event.pod_name != self._pod_name:  # our own were delivered when they were published
+            self._deliver(event)
+
+    def _deliver(self, event: SessionEvent) -> None:
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:  # one subscriber's fault must not keep the event from the others
+                log.exception("an event subscriber failed", event_type=event.type)

@@ -1,0 +1,65 @@
+"""DatabaseManager: opens and closes what this service keeps its data in, PostgreSQL and Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from session_service.clients.circuit_breaker import CircuitBreaker
+from session_service.config import Settings
+from session_service.database.events import EventBus
+from session_service.database.pods import PodRepository
+from session_service.database.postgres import Postgres
+from session_service.database.presence import PodPresence
+from session_service.database.redis import Redis
+from session_service.database.sessions import SessionRepository
+from session_service.database.simulators import SimulatorRepository
+from session_service.database.sql_files import load_queries
+from session_service.telemetry.metrics import Metrics
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """This database's own identity. ``simulator_key`` is a secret."""
+
+    database_id: str
+    simulator_key: str
+
+
+class DatabaseManager:
+    """The repositories over one PostgreSQL pool and one Redis pool; the only owner of both.
+
+    ``open`` does not need either to be there: a pod starts, says that it is not ready, and becomes ready.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, redis_breaker: CircuitBreaker) -> None:
+        queries = load_queries()
+        self._queries = queries
+        self.postgres = Postgres(settings.database, metrics)
+        self.redis = Redis(settings.redis, redis_breaker)
+        self.sessions = SessionRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
+        self.simulators = SimulatorRepository(self.postgres, queries)
+        self.pods = PodRepository(self.postgres, queries)
+        self.events = EventBus(self.redis, settings.server.pod_name)
+        self.presence = PodPresence(self.redis, settings.server.pod_name, lease_s=settings.pod.lease_s)
+
+    async def open(self) -> None:
+        await self.postgres.open()
+
+    async def close(self) -> None:
+        """Close Redis, then PostgreSQL; each within its own limit."""
+        await self.redis.close()
+        await self.postgres.close()
+
+    async def installation(self) -> Installation:
+        """Raises DatabaseUnavailableError; LookupError where the schema was never applied."""
+        record: Any = await self.postgres.fetch_row(
+            self._queries["installation.get"], operation="get_installation", repeatable=True
+        )
+        if record is None:
+            raise LookupError("session.installation is empty: run `session-service migrate`")
+        return Installation(record["database_id"], record["simulator_key"])
+
+    async def ping(self) -> None:
+        """One round trip to PostgreSQL. Raises DatabaseUnavailableError."""
+        await self.postgres.fetch_value("SELECT 1", operation="ping", repeatable=True)

@@ -1,0 +1,188 @@
+"""The PostgreSQL pool: every wait has a limit, every failure a domain error, retries only where they are safe.
+
+SQLSTATE rules (docs/operations.md, "PostgreSQL"):
+
+- 40001, 40P01 (serialization failure, deadlock): the statement did not happen; it is made again at once.
+- 57P01-03, class 08, 53300, connection errors: made again only where the caller says that repeating is safe, since
+  the reply of a statement that did happen may have been lost.
+- 25006 (read-only transaction: a primary that was demoted): the connection is dropped, the error is "unavailable".
+- 23xxx is an answer: the constraint's name becomes the domain's error, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import structlog
+
+from session_service.config import DatabaseSettings
+from session_service.errors import DatabaseUnavailableError, SessionNotFoundError, SessionServiceError
+from session_service.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+Record = asyncpg.Record
+
+CONNECT_TIMEOUT_S = 2.0
+ACQUIRE_TIMEOUT_S = 1.0
+COMMAND_TIMEOUT_S = 2.0
+REQUEST_LIMIT_S = 2.8  # the longest that one call may take with its retries; faults.md allows a request 3 s
+_ATTEMPTS = 3
+_RETRY_PAUSE_S = 0.05
+
+# A violated constraint that callers are to understand. Others are faults of ours, and surface as such.
+_CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
+    "instances_session_id_fkey": SessionNotFoundError,
+    "sockets_session_id_fkey": SessionNotFoundError,
+    "session_metadata_session_id_fkey": SessionNotFoundError,
+}
+
+_NOT_DONE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_AWAY = (
+    asyncpg.AdminShutdownError,  # 57P01
+    asyncpg.CrashShutdownError,  # 57P02
+    asyncpg.CannotConnectNowError,  # 57P03
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.TooManyConnectionsError,  # 53300
+    asyncpg.InterfaceError,  # the driver's own: connection closed, pool closing
+    OSError,
+    TimeoutError,
+    EOFError,
+)
+
+
+class Postgres:
+    """A pool of connections with limits. Create with ``open``, end with ``close``."""
+
+    def __init__(self, settings: DatabaseSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._pool: asyncpg.Pool[Record] | None = None
+
+    async def open(self) -> None:
+        """Open the pool without connections: a pod starts, and says it is not ready, while PostgreSQL is away."""
+        settings = self._settings
+        self._pool = await asyncpg.create_pool(
+            host=settings.host,
+            port=settings.port,
+            user=settings.user,
+            password=settings.password or None,
+            database=settings.name,
+            ssl=False if settings.sslmode == "disable" else settings.sslmode,
+            min_size=0,
+            max_size=settings.max_connections,
+            max_inactive_connection_lifetime=300,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            init=_register_json,
+            reset=_keep_state,
+            # UTC everywhere; jit costs more than it gives for statements of a millisecond.
+            server_settings={"application_name": "session-service", "timezone": "UTC", "jit": "off"},
+        )
+
+    async def warm_up(self) -> None:
+        """Open ``min_connections`` at once. Raises DatabaseUnavailableError."""
+        await asyncio.gather(*(self.fetch_value("SELECT 1") for _ in range(self._settings.min_connections)))
+
+    async def close(self, timeout_s: float = 5.0) -> None:
+        """Close the pool; connections that do not end in time are terminated."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            await asyncio.wait_for(pool.close(), timeout_s)
+        except TimeoutError:
+            pool.terminate()
+
+    async def fetch(self, sql: str, *args: Any, operation: str = "query", repeatable: bool = False) -> list[Record]:
+        """All rows of one statement. ``repeatable``: making it twice does no harm, so a lost reply is retried."""
+        return await self._run(operation, repeatable, lambda connection: connection.fetch(sql, *args))
+
+    async def fetch_row(
+        self, sql: str, *args: Any, operation: str = "query", repeatable: bool = False
+    ) -> Record | None:
+        """The first row, or None. See ``fetch``."""
+        return await self._run(operation, repeatable, lambda connection: connection.fetchrow(sql, *args))
+
+    async def fetch_value(self, sql: str, *args: Any, operation: str = "query", repeatable: bool = False) -> Any:
+        """The first column of the first row, or None. See ``fetch``."""
+        return await self._run(operation, repeatable, lambda connection: connection.fetchval(sql, *args))
+
+    async def execute(self, sql: str, *args: Any, operation: str = "query", repeatable: bool = False) -> str:
+        """Run one statement; returns its command tag. See ``fetch``."""
+        return await self._run(operation, repeatable, lambda connection: connection.execute(sql, *args))
+
+    async def transaction(
+        self, work: Callable[[asyncpg.pool.PoolConnectionProxy[Record]], Awaitable[T]], *, operation: str
+    ) -> T:
+        """Run ``work`` in one transaction; it is run again from its start after 40001 and 40P01."""
+
+        async def whole(connection: asyncpg.pool.PoolConnectionProxy[Record]) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self._run(operation, False, whole)
+
+    async def _run(
+        self,
+        operation: str,
+        repeatable: bool,
+        call: Callable[[asyncpg.pool.PoolConnectionProxy[Record]], Awaitable[T]],
+    ) -> T:
+        pool = self._pool
+        if pool is None:
+            raise DatabaseUnavailableError
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        attempt = 0
+        while True:
+            attempt += 1
+            retry = attempt < _ATTEMPTS and loop.time() - started < REQUEST_LIMIT_S / 2
+            try:
+                async with asyncio.timeout_at(started + REQUEST_LIMIT_S):
+                    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                        result = await call(connection)
+                self._metrics.db_operation_duration_seconds.labels(operation).observe(loop.time() - started)
+                return result
+            except _NOT_DONE as error:
+                if not retry:
+                    self._failed(operation, error)
+                    raise DatabaseUnavailableError from error
+            except asyncpg.IntegrityConstraintViolationError as error:
+                made = _CONSTRAINT_ERRORS.get(error.constraint_name or "")
+                if made is None:
+                    self._metrics.db_errors_total.labels(operation).inc()
+                    raise
+                raise made() from error
+            except asyncpg.ReadOnlySQLTransactionError as error:
+                # A demoted primary: every connection of the pool leads to it.
+                await pool.expire_connections()
+                self._failed(operation, error)
+                raise DatabaseUnavailableError from error
+            except _AWAY as error:
+                if not (retry and repeatable):
+                    self._failed(operation, error)
+                    raise DatabaseUnavailableError from error
+            await asyncio.sleep(_RETRY_PAUSE_S * attempt)
+
+    def _failed(self, operation: str, error: BaseException) -> None:
+        self._metrics.db_errors_total.labels(operation).inc()
+        log.warning("database call failed", operation=operation, error=type(error).__name__, detail=str(error))
+
+
+async def _keep_state(_connection: asyncpg.Connection[Record]) -> None:
+    """Stand in for the pool's RESET on release: nothing here changes a connection's state, and it is a round trip."""
+
+
+async def _register_json(connection: asyncpg.Connection[Record]) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda data: msgspec.json.decode(data[1:]),
+        format="binary",
+    )

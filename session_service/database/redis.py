@@ -1,0 +1,75 @@
+"""Redis: fast, early, and never needed. Every call has a short limit, and none raises.
+
+The client library's own defaults wait a minute for a frozen server, so limits, pool and retries are set here. After a
+few failures in a row a breaker leaves the server alone for a moment: a request must not feel a frozen Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import redis.asyncio as redis_asyncio
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from session_service.clients.circuit_breaker import CircuitBreaker
+from session_service.config import RedisSettings
+from session_service.errors import CircuitOpenError
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+SOCKET_TIMEOUT_S = 0.25
+POOL_SIZE = 20
+
+
+class Redis:
+    """A pool of connections behind a breaker. ``attempt`` answers the default where Redis does not answer."""
+
+    def __init__(self, settings: RedisSettings, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+        self._client = redis_asyncio.Redis(
+            connection_pool=redis_asyncio.BlockingConnectionPool(
+                host=settings.host,
+                port=settings.port,
+                db=settings.db,
+                password=settings.password or None,
+                max_connections=POOL_SIZE,
+                timeout=SOCKET_TIMEOUT_S,
+                socket_timeout=SOCKET_TIMEOUT_S,
+                socket_connect_timeout=SOCKET_TIMEOUT_S,
+                socket_keepalive=True,
+                retry=Retry(NoBackoff(), 0),
+                decode_responses=True,
+            )
+        )
+
+    async def attempt(self, call: Callable[[redis_asyncio.Redis], Awaitable[T]], default: T) -> T:
+        """Make ``call``; ``default`` when Redis is away, slow, or has been so just now."""
+
+        async def bounded() -> T:
+            # A whole exchange has the limit of one socket operation, however many a command needs.
+            async with asyncio.timeout(2 * SOCKET_TIMEOUT_S):
+                return await call(self._client)
+
+        try:
+            return await self._breaker.call(bounded)
+        except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
+            log.debug("redis did not answer", error=type(error).__name__)
+            return default
+
+    def pubsub(self) -> Any:
+        """A subscriber with a connection of its own."""
+        return self._client.pubsub(ignore_subscribe_messages=True)
+
+    async def close(self) -> None:
+        """Close every connection; bounded, never raises."""
+        try:
+            async with asyncio.timeout(1.0):
+                await self._client.aclose(close_connection_pool=True)
+        except (RedisError, OSError, TimeoutError):
+            log.debug("redis connections did not close in time")

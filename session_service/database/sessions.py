@@ -1,0 +1,215 @@
+"""Session rows. Every method is one statement; DatabaseUnavailableError may come from each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from session_service.database.postgres import Postgres
+from session_service.database.records import session_of
+from session_service.database.sql_files import Queries
+from session_service.domain.session import Session
+from session_service.errors import SessionExpiredError, SessionLimitReachedError, SessionNotFoundError
+
+SocketKind = Literal["websocket", "sse"]
+
+
+class OpenedSession(msgspec.Struct, frozen=True):
+    """What POST found or made. ``ended_session_id``: the session that made room for it."""
+
+    session: Session
+    is_new: bool
+    ended_session_id: str | None = None
+
+
+class SocketRow(msgspec.Struct, frozen=True):
+    session_id: str
+    client_id: str
+    attempt: int
+    kind: SocketKind
+
+
+class SessionRepository:
+    def __init__(self, postgres: Postgres, queries: Queries, *, timeout_s: int) -> None:
+        self._postgres = postgres
+        self._queries = queries
+        self._timeout_s = float(timeout_s)
+
+    async def find_by_device(self, user_id: str, device_id: str) -> Session | None:
+        record = await self._postgres.fetch_row(
+            self._queries["sessions.find_by_device"], user_id, device_id, operation="find_session", repeatable=True
+        )
+        return session_of(record) if record else None
+
+    async def open(
+        self, session_id: str, user_id: str, device_id: str, limit: int, metadata: Mapping[str, Any]
+    ) -> OpenedSession:
+        """Find or make the session of (user, device). Repeatable: the second call finds what the first made.
+
+        Raises SessionLimitReachedError.
+        """
+        record = await self._postgres.fetch_row(
+            self._queries["sessions.open"],
+            session_id,
+            user_id,
+            device_id,
+            self._timeout_s,
+            limit,
+            metadata,
+            operation="create_session",
+            repeatable=True,
+        )
+        assert record is not None  # noqa: S101 - the function returns one row, always
+        if record["outcome"] == "limit":
+            raise SessionLimitReachedError(limit)
+        # A repeated call finds what the first one made; it is as new to the caller.
+        is_new = record["outcome"] == "created" or record["session_id"] == session_id
+        return OpenedSession(session_of(record), is_new, record["ended_session_id"])
+
+    async def get(self, session_id: str, user_id: str | None) -> Session:
+        """Raises SessionNotFoundError, SessionExpiredError. ``user_id`` None: any user's."""
+        record = await self._postgres.fetch_row(
+            self._queries["sessions.get"], session_id, user_id, operation="get_session", repeatable=True
+        )
+        if record is None:
+            raise SessionNotFoundError
+        if record["is_expired"]:
+            raise SessionExpiredError
+        return session_of(record)
+
+    async def of_user(self, user_id: str) -> list[Session]:
+        records = await self._postgres.fetch(
+            self._queries["sessions.list"], user_id, operation="list_sessions", repeatable=True
+        )
+        return [session_of(record) for record in records]
+
+    async def keepalive(self, session_id: str, user_id: str) -> Session | None:
+        record = await self._postgres.fetch_row(
+            self._queries["sessions.keepalive"],
+            session_id,
+            user_id,
+            self._timeout_s,
+            operation="keepalive",
+            repeatable=True,
+        )
+        return session_of(record) if record else None
+
+    async def touch(self, ages_s: Mapping[str, float]) -> None:
+        """Record activities: session id → how many seconds ago."""
+        await self._postgres.execute(
+            self._queries["sessions.touch"],
+            list(ages_s),
+            list(ages_s.values()),
+            self._timeout_s,
+            operation="touch_sessions",
+            repeatable=True,
+        )
+
+    async def end(self, session_id: str, user_id: str) -> bool | None:
+        """Remove the session. True: a live simulator went with it; None: there is no such session of this user."""
+        had_simulator: bool | None = await self._postgres.fetch_value(
+            self._queries["sessions.end"], session_id, user_id, operation="end_session"
+        )
+        return had_simulator
+
+    async def ids_of_user(self, user_id: str, device_id: str | None) -> Sequence[str]:
+        records = await self._postgres.fetch(
+            self._queries["sessions.ids_of_user"], user_id, device_id, operation="list_sessions", repeatable=True
+        )
+        return [record["session_id"] for record in records]
+
+    async def expire(self, limit: int = 1000) -> list[tuple[str, str]]:
+        """Mark what has run out. Returns (session id, user id) of those that this call marked."""
+        records = await self._postgres.fetch(self._queries["sessions.expire"], limit, operation="expire_sessions")
+        return [(record["session_id"], record["user_id"]) for record in records]
+
+    async def cleanup(self) -> int:
+        """Delete what has run out, by the documented function; 0 while another pod does."""
+        count: int = await self._postgres.fetch_value(
+            self._queries["sessions.cleanup"], operation="cleanup_sessions", repeatable=True
+        )
+        return count
+
+    async def settle(self, reconnecting_limit_s: float) -> int:
+        records = await self._postgres.fetch(
+            self._queries["sessions.settle"], reconnecting_limit_s, operation="settle_sessions", repeatable=True
+        )
+        return len(records)
+
+    async def merge_metadata(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
+        """Merge fields into the metadata of several sessions, in one statement."""
+        await self._postgres.execute(
+            self._queries["sessions.merge_metadata"],
+            list(fields),
+            list(fields.values()),
+            operation="merge_metadata",
+            repeatable=True,
+        )
+
+    async def reconnected(self, session_id: str, user_id: str, fields: Mapping[str, Any]) -> Session | None:
+        record = await self._postgres.fetch_row(
+            self._queries["sessions.reconnected"], session_id, user_id, fields, operation="reconnect_session"
+        )
+        return session_of(record) if record else None
+
+    async def still_there(self, session_ids: Sequence[str]) -> set[str]:
+        records = await self._postgres.fetch(
+            self._queries["sessions.still_there"], session_ids, operation="check_sessions", repeatable=True
+        )
+        return {record["session_id"] for record in records}
+
+    async def count_unexpired(self) -> int:
+        count: int = await self._postgres.fetch_value(
+            self._queries["sessions.count_unexpired"], operation="count_sessions", repeatable=True
+        )
+        return count
+
+    async def open_socket(self, row: SocketRow, pod_id: str, fields: Mapping[str, Any]) -> bool:
+        """Count a socket. False: a later attempt of the same client is connected already.
+
+        Raises SessionNotFoundError, SessionExpiredError.
+        """
+        outcome = await self._postgres.fetch_value(
+            self._queries["sockets.open"],
+            row.session_id,
+            row.client_id,
+            pod_id,
+            row.attempt,
+            row.kind,
+            self._timeout_s,
+            fields,
+            operation="open_socket",
+            repeatable=True,
+        )
+        if outcome == "not_found":
+            raise SessionNotFoundError
+        if outcome == "expired":
+            raise SessionExpiredError
+        return bool(outcome == "opened")
+
+    async def close_socket(self, row: SocketRow, pod_id: str, fields: Mapping[str, Any], *, by_client: bool) -> None:
+        await self._postgres.execute(
+            self._queries["sockets.close"],
+            row.session_id,
+            row.client_id,
+            pod_id,
+            row.attempt,
+            by_client,
+            fields,
+            operation="close_socket",
+            repeatable=True,
+        )
+
+    async def assert_sockets(self, rows: Sequence[SocketRow], pod_id: str) -> None:
+        await self._postgres.execute(
+            self._queries["sockets.assert_own"],
+            pod_id,
+            [row.session_id for row in rows],
+            [row.client_id for row in rows],
+            [row.attempt for row in rows],
+            [row.kind for row in rows],
+            operation="assert_sockets",
+            repeatable=True,
+        )

@@ -1,0 +1,114 @@
+-- name: sessions.open
+-- One call of a user at a time; see session.open_session. The second statement of a POST reads the row.
+SELECT o.outcome, o.ended_session_id, o.ended_simulator, s.*, m.metadata
+FROM session.open_session($1, $2, $3, make_interval(secs => $4), $5, $6) o
+LEFT JOIN session.active_sessions s ON s.session_id = o.opened_session_id
+LEFT JOIN session.session_metadata m ON m.session_id = s.session_id;
+
+-- name: sessions.find_by_device
+-- The fast way of an idempotent POST: most calls find the session and need no lock. ux_sessions_user_device.
+SELECT s.*, m.metadata
+FROM session.active_sessions s JOIN session.session_metadata m USING (session_id)
+WHERE s.user_id = $1 AND s.device_id = $2 AND s.status <> 'EXPIRED' AND s.expires_at > now();
+
+-- name: sessions.get
+-- Expired rows too, with what the caller needs to say so. Any user's where $2 is null (scope `simulators`).
+SELECT s.*, m.metadata, (s.status = 'EXPIRED' OR s.expires_at <= now()) AS is_expired
+FROM session.active_sessions s JOIN session.session_metadata m USING (session_id)
+WHERE s.session_id = $1 AND ($2::text IS NULL OR s.user_id = $2);
+
+-- name: sessions.list
+SELECT s.*, m.metadata
+FROM session.active_sessions s JOIN session.session_metadata m USING (session_id)
+WHERE s.user_id = $1 AND s.status <> 'EXPIRED' AND s.expires_at > now()
+ORDER BY s.created_at, s.session_id;
+
+-- name: sessions.keepalive
+-- Never revives: an expired row does not match.
+UPDATE session.active_sessions s
+SET last_active = now(), expires_at = greatest(s.expires_at, now() + make_interval(secs => $3))
+FROM session.session_metadata m
+WHERE s.session_id = $1 AND s.user_id = $2 AND s.status <> 'EXPIRED' AND s.expires_at > now()
+  AND m.session_id = s.session_id
+RETURNING s.*, m.metadata;
+
+-- name: sessions.touch
+-- $1 sessions, $2 how long ago each was active (seconds), $3 the timeout, $4 whether a user did it (not a stream).
+-- An activity before expiry extends even when it is written after it; what is marked EXPIRED stays so.
+-- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
+WITH activity AS (
+    SELECT t.session_id, now() - make_interval(secs => t.age_s) AS at
+    FROM unnest($1::text[], $2::float8[]) AS t (session_id, age_s)
+), locked AS (
+    SELECT s.session_id, activity.at
+    FROM session.active_sessions s JOIN activity USING (session_id)
+    WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.at
+    ORDER BY s.session_id
+    FOR UPDATE OF s
+), touched AS (
+    UPDATE session.active_sessions s
+    SET last_active = greatest(s.last_active, locked.at),
+        expires_at = greatest(s.expires_at, locked.at + make_interval(secs => $3))
+    FROM locked WHERE s.session_id = locked.session_id
+    RETURNING s.session_id, locked.at
+)
+UPDATE simulator.instances i
+SET last_active = greatest(i.last_active, touched.at)
+FROM touched
+WHERE i.session_id = touched.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING');
+
+-- name: sessions.end
+SELECT session.end_session($1, $2);
+
+-- name: sessions.ids_of_user
+-- What DELETE /api/sessions ends: the session of one device, or all. Expired rows go too.
+SELECT session_id FROM session.active_sessions
+WHERE user_id = $1 AND ($2::text IS NULL OR device_id = $2)
+ORDER BY session_id;
+
+-- name: sessions.expire
+SELECT expired_session_id AS session_id, expired_user_id AS user_id FROM session.expire_sessions(NULL, $1);
+
+-- name: sessions.cleanup
+-- One pod at a time: the lock is the transaction's, so it cannot be lost with a pooled connection.
+SELECT CASE WHEN pg_try_advisory_xact_lock(hashtextextended('session.cleanup', 0))
+            THEN session.cleanup_expired_sessions() ELSE 0 END;
+
+-- name: sessions.settle
+-- RECONNECTING for too long is INACTIVE. idx_sessions_reconnecting.
+UPDATE session.active_sessions SET status = 'INACTIVE'
+WHERE session_id IN (
+    SELECT session_id FROM session.active_sessions
+    WHERE status = 'RECONNECTING' AND disconnected_at < now() - make_interval(secs => $1)
+    ORDER BY session_id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+RETURNING session_id;
+
+-- name: sessions.merge_metadata
+-- Sessions in order, one statement for a round's worth of informative fields.
+WITH locked AS (
+    SELECT m.session_id, t.fields
+    FROM unnest($1::text[], $2::jsonb[]) AS t (session_id, fields)
+    JOIN session.session_metadata m USING (session_id)
+    ORDER BY m.session_id
+    FOR UPDATE OF m
+)
+UPDATE session.session_metadata m SET metadata = m.metadata || locked.fields
+FROM locked WHERE m.session_id = locked.session_id;
+
+-- name: sessions.reconnected
+-- The counter is raised by PostgreSQL, never read and written back.
+UPDATE session.session_metadata m
+SET metadata = m.metadata || $3 || jsonb_build_object(
+    'reconnect_count', coalesce((m.metadata ->> 'reconnect_count')::int, 0) + 1,
+    'last_reconnect', extract(epoch FROM now()))
+FROM session.active_sessions s
+WHERE m.session_id = $1 AND s.session_id = m.session_id AND s.user_id = $2
+RETURNING s.*, m.metadata;
+
+-- name: sessions.count_unexpired
+SELECT count(*) FROM session.active_sessions WHERE status <> 'EXPIRED' AND expires_at > now();
+
+-- name: sessions.still_there
+-- Of these sessions, those that can still be served: a lost event is found by its absence here.
+SELECT session_id FROM session.active_sessions
+WHERE session_id = ANY ($1::text[]) AND status <> 'EXPIRED' AND expires_at > now();
