@@ -1,0 +1,32 @@
+"""The database of a local run: made once, its schema applied at every start."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from session_service.database.migrations import migrate
+from session_service.local.server_error import ServerStartError
+
+CONNECT_LIMIT_S = 10.0
+CREATE_LIMIT_S = 30.0
+
+
+async def ensure_database(
+    maintenance_dsn: str, dsn: str, *, database: str, service_role: str, service_password: str
+) -> str:
+    """Create ``database`` if it is not there, migrate it, and say what was done.
+
+    Raises SchemaError for a schema newer than this release, ServerStartError for what else PostgreSQL refuses.
+    """
+    try:
+        connection = await asyncpg.connect(maintenance_dsn, timeout=CONNECT_LIMIT_S, command_timeout=CREATE_LIMIT_S)
+        try:
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
+                await connection.execute(f'CREATE DATABASE "{database}"')
+        finally:
+            await connection.close()
+        report = await migrate(dsn, service_role=service_role, service_password=service_password)
+    except asyncpg.PostgresError as error:
+        raise ServerStartError("the database", str(error)) from error
+    done = f"{len(report.applied)} migrations applied" if report.applied else "up to date"
+    return f"version {report.version}, {done}"

@@ -1,0 +1,101 @@
+"""What a local run is started with, and what its pods get to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from session_service import config
+from session_service.errors import ConfigurationError
+from session_service.local.ports import LOOPBACK, is_free
+
+MOST_PODS = 32
+HIGHEST_PORT = 65535
+
+
+class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``environ`` is the environment with ``.env`` below it: what a pod would see (interface.md §2)."""
+
+    port: int = 8080
+    pods: int = 1
+    data_dir: Path = Path(".local")
+    environ: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def ports(self) -> range:
+        return range(self.port, self.port + self.pods)
+
+
+class PodConnections(msgspec.Struct, frozen=True):
+    """Where a pod finds what the run started for it."""
+
+    postgres_port: int
+    database: str
+    service_role: str
+    service_password: str
+    redis_port: int
+    redis_password: str
+    secret_key: str
+    runner_url: str
+    runner_token: str
+
+
+def check(options: LocalOptions) -> config.Settings:
+    """The settings that the pods will have. Raises ConfigurationError before anything is started."""
+    if not 1 <= options.pods <= MOST_PODS:
+        raise ConfigurationError("PODS", f"an integer, 1 to {MOST_PODS}", str(options.pods))
+    if not 1 <= options.port <= HIGHEST_PORT - options.pods + 1:
+        raise ConfigurationError("PORT", f"1 to {HIGHEST_PORT}, with room for {options.pods} pods", str(options.port))
+    for port in options.ports():
+        if not is_free(port):
+            raise ConfigurationError("PORT", "a free port on 127.0.0.1", f"{port}, which is taken")
+    settings = config.load(with_local_defaults(options.environ)).settings
+    if settings.server.metrics_port is not None:
+        for port in range(settings.server.metrics_port, settings.server.metrics_port + options.pods):
+            if not is_free(port) or port in options.ports():
+                raise ConfigurationError("METRICS_PORT", "a free port on 127.0.0.1", f"{port}, which is taken")
+    return settings
+
+
+def with_local_defaults(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` with the defaults of a local run for what is not set; an empty variable counts as not set."""
+    defaults = {"DRAIN_DELAY_SECONDS": "0", "SIMULATOR_BACKEND": "process"}
+    return {**environ, **{name: value for name, value in defaults.items() if not environ.get(name)}}
+
+
+def pod_name(environ: Mapping[str, str], index: int, pods: int) -> str:
+    """POD_NAME where it is set (numbered, when there are several), else ``pod-1``, ``pod-2``, …"""
+    given = environ.get("POD_NAME")
+    if not given:
+        return f"pod-{index + 1}"
+    return given if pods == 1 else f"{given}-{index + 1}"
+
+
+def pod_environ(options: LocalOptions, index: int, connections: PodConnections) -> dict[str, str]:
+    """The whole environment of one pod: everything passes through but what the run itself decides."""
+    environ = with_local_defaults(options.environ)
+    environ.update(
+        HOST=LOOPBACK,
+        PORT=str(options.port + index),
+        POD_NAME=pod_name(options.environ, index, options.pods),
+        DB_HOST=LOOPBACK,
+        DB_PORT=str(connections.postgres_port),
+        DB_NAME=connections.database,
+        DB_USER=connections.service_role,
+        DB_PASSWORD=connections.service_password,
+        DB_PASS=connections.service_password,
+        DB_SSLMODE="disable",
+        REDIS_HOST=LOOPBACK,
+        REDIS_PORT=str(connections.redis_port),
+        REDIS_DB="0",
+        REDIS_PASSWORD=connections.redis_password,
+        SECRET_KEY=connections.secret_key,
+    )
+    for name in ("MIGRATE_DB_USER", "MIGRATE_DB_PASSWORD"):
+        environ.pop(name, None)
+    if environ.get("METRICS_PORT"):
+        environ["METRICS_PORT"] = str(int(environ["METRICS_PORT"]) + index)
+    if environ["SIMULATOR_BACKEND"] == "process":
+        environ.update(SIMULATOR_RUNNER_URL=connections.runner_url, SIMULATOR_RUNNER_TOKEN=connections.runner_token)
+    return environ
