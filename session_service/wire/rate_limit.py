@@ -1,0 +1,26 @@
+"""A token bucket. Pure: the caller brings the time."""
+
+from __future__ import annotations
+
+
+class TokenBucket:
+    """``rate_per_s`` on average, ``burst`` at once. A bucket starts full."""
+
+    __slots__ = ("_burst", "_rate_per_s", "_tokens", "_updated_s")
+
+    def __init__(self, rate_per_s: float, burst: int, now_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._tokens = float(burst)
+        self._updated_s = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Take one token; False when there is none. A clock that stands still or goes back gives none."""
+        elapsed_s = now_s - self._updated_s
+        if elapsed_s > 0:
+            self._tokens = min(self._burst, self._tokens + elapsed_s * self._rate_per_s)
+            self._updated_s = now_s
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
