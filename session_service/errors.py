@@ -237,8 +237,8 @@ class DatabaseUnavailableError(UnavailableError):
 class AuthServiceUnavailableError(UnavailableError):
     """The authentication service cannot be asked: nobody is let in on a guess."""
 
-    def __init__(self) -> None:
-        super().__init__("The authentication service is not available")
+    def __init__(self, *, retry_after_s: int = 1) -> None:
+        super().__init__("The authentication service is not available", retry_after_s=retry_after_s)
 
 
 class ExchangeUnavailableError(UnavailableError):
