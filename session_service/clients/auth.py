@@ -212,12 +212,11 @@ class _ServiceVerifier:
             asking = asyncio.create_task(self._service.validate(token, now_s), name="auth-validate")
             self._asking[key] = asking
             asking.add_done_callback(lambda task: self._answered(key, now_s, task))
-        try:
-            return await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            if asking.cancelled():  # by `close`, not by our caller
-                raise AuthServiceUnavailableError from None
-            raise
+        # Unlike awaiting it, this leaves the question to the other callers where this one is cancelled.
+        await asyncio.wait({asking})
+        if asking.cancelled():  # by `close`
+            raise AuthServiceUnavailableError
+        return asking.result()
 
     def _answered(self, key: bytes, now_s: float, task: asyncio.Task[Identity]) -> None:
         del self._asking[key]

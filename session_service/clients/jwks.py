@@ -152,12 +152,7 @@ class JwksKeys:
 
         A caller that is cancelled leaves the fetch running for the others.
         """
-        fetching = self._start_refresh()
-        try:
-            await asyncio.shield(fetching)
-        except asyncio.CancelledError:
-            if not fetching.cancelled():  # our caller was, not the fetch by `close`
-                raise
+        await asyncio.wait({self._start_refresh()})
 
     def _age_s(self) -> float:
         return float("inf") if self._fetched_at_s is None else self._clock() - self._fetched_at_s
