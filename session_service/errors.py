@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     SESSION_REQUIRED = "SESSION_REQUIRED"  # the caller has none or several sessions and named none
     SESSION_LIMIT_REACHED = "SESSION_LIMIT_REACHED"  # MAX_SESSIONS_PER_USER, each with a socket
     DEVICE_MISMATCH = "DEVICE_MISMATCH"  # the session belongs to another device of the user
+    CONNECTION_REPLACED = "CONNECTION_REPLACED"  # WebSocket only: a later attempt of this client id is connected
     SIMULATOR_NOT_FOUND = "SIMULATOR_NOT_FOUND"
     SIMULATOR_NOT_RUNNING = "SIMULATOR_NOT_RUNNING"  # an order, or a refresh, without a running simulator
     SIMULATOR_LIMIT_REACHED = "SIMULATOR_LIMIT_REACHED"  # MAX_SIMULATORS_PER_USER
@@ -170,6 +171,15 @@ class DeviceMismatchError(SessionServiceError):
         super().__init__("deviceId: the session belongs to another device")
 
 
+class ConnectionReplacedError(SessionServiceError):
+    """A later attempt of the same client id is connected already: this one is the loser, wherever it landed."""
+
+    code = ErrorCode.CONNECTION_REPLACED
+
+    def __init__(self) -> None:
+        super().__init__("A newer connection of this client has taken over")
+
+
 # --- simulators and orders -----------------------------------------------------------------------------------
 
 
@@ -186,6 +196,12 @@ class SimulatorNotRunningError(SessionServiceError):
     def __init__(self, status: str) -> None:
         super().__init__(f"The session has no running simulator (status {status})")
         self.status = status
+
+
+class SimulatorStartRefusedError(SessionServiceError):
+    """StartSimulator answered no; the message is the simulator's own."""
+
+    code = ErrorCode.SIMULATOR_NOT_RUNNING
 
 
 class SimulatorLimitReachedError(SessionServiceError):

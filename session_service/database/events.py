@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -91,7 +92,7 @@ class EventBus:
                 log.debug("event subscription lost", error=type(error).__name__)
             else:
                 failures = 0
-            await asyncio.sleep(backoff.delay_s(max(failures, 1)))
+            await asyncio.sleep(backoff.delay_s(max(failures, 1), random.random))
 
     async def _listen(self) -> None:
         pubsub = self._redis.pubsub()

@@ -10,6 +10,8 @@ from session_service.database.redis import Redis
 from session_service.domain.session import Session
 
 ACTIVE_PODS = "active_pods"
+_BATCH = 200
+_WAITING_LIMIT = 10_000  # sessions whose hash waits for Redis; past it they are not shown
 
 
 class PodPresence:
@@ -19,6 +21,7 @@ class PodPresence:
         self._redis = redis
         self._pod_name = pod_name
         self._ttl_s = max(1, round(3 * lease_s))
+        self._waiting: dict[str, Session | None] = {}
 
     async def announce(self, fields: Mapping[str, str | int]) -> None:
         """Renew this pod's hash and its place in the set."""
@@ -42,29 +45,44 @@ class PodPresence:
 
         await self._redis.attempt(send, None)
 
-    async def show_session(self, session: Session) -> None:
-        async def send(client: Any) -> None:
-            key = f"session:{session.session_id}"
-            ttl_s = max(1, round(session.expires_at.timestamp() - time.time()))
-            pipeline = client.pipeline(transaction=False)
-            pipeline.hset(
-                key,
-                mapping={
-                    "session_id": session.session_id,
-                    "user_id": session.user_id,
-                    "device_id": session.device_id or "",
-                    "status": session.status.value,
-                    "pod_name": str(session.metadata.get("pod_name", "")),
-                    "expires_at": session.expires_at.isoformat(),
-                },
-            )
-            pipeline.expire(key, ttl_s)
-            await pipeline.execute()
+    def show(self, session: Session) -> None:
+        """Write the session's hash with the next ``flush``."""
+        self._put(session.session_id, session)
 
-        await self._redis.attempt(send, None)
+    def hide(self, session_id: str) -> None:
+        """Remove the session's hash with the next ``flush``."""
+        self._put(session_id, None)
 
-    async def hide_session(self, session_id: str) -> None:
-        async def send(client: Any) -> None:
-            await client.delete(f"session:{session_id}")
+    async def flush(self) -> None:
+        """Carry what waits to Redis, a batch per round trip; what Redis does not take runs out by its TTL."""
+        while self._waiting:
+            keys = list(self._waiting)[:_BATCH]
+            batch = {key: self._waiting.pop(key) for key in keys}
 
-        await self._redis.attempt(send, None)
+            async def send(client: Any, batch: dict[str, Session | None] = batch) -> None:
+                pipeline = client.pipeline(transaction=False)
+                for session_id, session in batch.items():
+                    key = f"session:{session_id}"
+                    if session is None:
+                        pipeline.delete(key)
+                    else:
+                        pipeline.hset(key, mapping=_shown(session))
+                        pipeline.expire(key, max(1, round(session.expires_at.timestamp() - time.time())))
+                await pipeline.execute()
+
+            await self._redis.attempt(send, None)
+
+    def _put(self, session_id: str, session: Session | None) -> None:
+        if len(self._waiting) < _WAITING_LIMIT or session_id in self._waiting:
+            self._waiting[session_id] = session
+
+
+def _shown(session: Session) -> dict[str, str]:
+    return {
+        "session_id": session.session_id,
+        "user_id": session.user_id,
+        "device_id": session.device_id or "",
+        "status": session.status.value,
+        "pod_name": str(session.metadata.get("pod_name", "")),
+        "expires_at": session.expires_at.isoformat(),
+    }

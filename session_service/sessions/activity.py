@@ -1,0 +1,62 @@
+"""Activity: which sessions were used, written in batches. No database write per call or per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from session_service.database.sessions import SessionRepository
+from session_service.errors import DatabaseUnavailableError
+
+log = structlog.get_logger(__name__)
+
+_WRITE_EVERY_PART = 0.1  # of the session's timeout: expiry lags behind activity by no more than this
+_WRITE_EVERY_MAX_S = 30.0
+_BATCH = 1000
+
+
+class ActivityLog:
+    """Remembers when each session was last used, and writes what PostgreSQL does not know yet.
+
+    An entry says when the activity was, not when it was written: activity before expiry extends the session even
+    when PostgreSQL was away meanwhile.
+    """
+
+    def __init__(self, repository: SessionRepository, *, timeout_s: float, clock: Callable[[], float]) -> None:
+        self._repository = repository
+        self._clock = clock
+        self._write_every_s = min(timeout_s * _WRITE_EVERY_PART, _WRITE_EVERY_MAX_S)
+        self._unwritten: dict[str, float] = {}
+        self._written: dict[str, float] = {}
+
+    def touch(self, session_id: str) -> None:
+        """The session was used now. Costs two dictionary look-ups; never blocks."""
+        now = self._clock()
+        written = self._written.get(session_id)
+        if written is None or now - written >= self._write_every_s:
+            self._unwritten[session_id] = now
+
+    def forget(self, session_id: str) -> None:
+        """The session is over."""
+        self._unwritten.pop(session_id, None)
+        self._written.pop(session_id, None)
+
+    async def flush(self) -> None:
+        """Write what is due. What cannot be written is kept for the next time."""
+        while self._unwritten:
+            batch = dict(list(self._unwritten.items())[:_BATCH])
+            now = self._clock()
+            try:
+                await self._repository.touch({session_id: now - at for session_id, at in batch.items()})
+            except DatabaseUnavailableError:
+                return
+            for session_id, at in batch.items():
+                self._written[session_id] = at
+                if self._unwritten.get(session_id) == at:
+                    del self._unwritten[session_id]
+            if len(batch) < _BATCH:
+                break
+        horizon = self._clock() - self._write_every_s
+        for session_id in [key for key, at in self._written.items() if at < horizon]:
+            del self._written[session_id]  # the next touch writes anyway

@@ -1,0 +1,171 @@
+"""SimulatorManager: simulators by session: asked for, found, addressed, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from session_service.database.events import EventBus
+from session_service.database.simulators import SimulatorRepository
+from session_service.domain.events import EventType, SessionEvent
+from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
+from session_service.errors import DatabaseUnavailableError
+from session_service.simulators.reconciler import Reconciler
+from session_service.simulators.tokens import SimulatorTokens
+from session_service.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_KNOWN_FOR_S = 5.0  # how long a running simulator's row is believed without an event
+
+
+class _Known(msgspec.Struct):
+    simulator: Simulator
+    until: float
+
+
+class SimulatorManager:
+    """Writes what is wanted (row and target) and leaves the way there to the reconciler."""
+
+    def __init__(
+        self,
+        repository: SimulatorRepository,
+        reconciler: Reconciler,
+        tokens: SimulatorTokens,
+        events: EventBus,
+        metrics: Metrics,
+        *,
+        max_per_user: int,
+    ) -> None:
+        self._repository = repository
+        self._reconciler = reconciler
+        self._tokens = tokens
+        self._events = events
+        self._metrics = metrics
+        self._max_per_user = max_per_user
+        self._running: dict[str, _Known] = {}  # by session
+        self._clock = asyncio.get_running_loop().time
+        events.subscribe(self._on_event)
+
+    async def create_simulator(
+        self, session_id: str, user_id: str, symbols: Sequence[str], cash: float
+    ) -> tuple[Simulator, bool]:
+        """The session's live simulator, or a new one on its way (CREATING), and whether it is new.
+
+        Raises SessionNotFoundError, SessionExpiredError, SimulatorLimitReachedError, DatabaseUnavailableError.
+        """
+        simulator, created = await self._repository.request_start(
+            str(uuid.uuid4()), session_id, user_id, symbols, cash, self._max_per_user
+        )
+        if created:
+            self._announce(simulator)
+            self._reconciler.poke(simulator.simulator_id)
+        return simulator, created
+
+    async def stop_simulator(self, simulator_id: str, reason: str | None) -> Simulator | None:
+        """Ask for the stop; the row afterwards, None when there is none. Idempotent."""
+        answer = await self._repository.request_stop(simulator_id, reason)
+        if answer is None:
+            return None
+        simulator, changed = answer
+        if changed:
+            self._announce(simulator)
+            self._reconciler.poke(simulator_id)
+        return simulator
+
+    async def get(self, simulator_id: str, user_id: str | None) -> Simulator | None:
+        return await self._repository.get(simulator_id, user_id)
+
+    async def of_session(self, session_id: str, user_id: str | None = None) -> Simulator | None:
+        return await self._repository.of_session(session_id, user_id)
+
+    async def running(self, session_id: str) -> Simulator | None:
+        """The session's running simulator. Believed for some seconds, and for as long as PostgreSQL is away."""
+        known = self._running.get(session_id)
+        now = self._clock()
+        if known is not None and known.until > now:
+            return known.simulator
+        try:
+            simulator = await self._repository.of_session(session_id)
+        except DatabaseUnavailableError:
+            if known is None:
+                raise
+            return known.simulator
+        if simulator is None or simulator.status is not SimulatorStatus.RUNNING:
+            self._running.pop(session_id, None)
+            return None
+        self._running[session_id] = _Known(simulator, now + _KNOWN_FOR_S)
+        return simulator
+
+    async def address(self, session_id: str) -> SimulatorAddress | None:
+        """Where the session's running simulator answers; None when there is none."""
+        simulator = await self.running(session_id)
+        return None if simulator is None else await self.address_of(simulator)
+
+    async def address_of(self, simulator: Simulator) -> SimulatorAddress | None:
+        if simulator.endpoint is None:
+            return None
+        await self._tokens.load()
+        token = self._tokens.token(simulator.simulator_id)
+        return SimulatorAddress(simulator.session_id, simulator.simulator_id, simulator.endpoint, token)
+
+    def token(self, simulator_id: str) -> str:
+        """The simulator's secret, for callers with the scope `simulators` only."""
+        return self._tokens.token(simulator_id)
+
+    def suspect(self, session_id: str, simulator_id: str) -> None:
+        """A stream of this simulator was lost: ask it at once how it is."""
+        self._running.pop(session_id, None)
+        self._reconciler.poke(simulator_id)
+
+    async def stop_inactive(self, timeout_s: float) -> None:
+        """Stop what nobody has used for ``timeout_s``."""
+        for simulator in await self._repository.stop_inactive(timeout_s):
+            log.info("simulator inactive", simulator_id=simulator.simulator_id)
+            self._announce(simulator)
+            self._reconciler.poke(simulator.simulator_id)
+
+    async def stop_all(self, reason: str, limit_s: float) -> int:
+        """Stop every simulator and wait, at most ``limit_s``, until the workloads are gone. Returns how many remain.
+
+        For the last pod that goes; what remains is found by the next pod that starts.
+        """
+        deadline = self._clock() + limit_s
+        for simulator in await self._repository.stop_all(reason):
+            self._announce(simulator)
+        while True:
+            await self._reconciler.resync()
+            await self._reconciler.tear_down()
+            remaining = len(await self._repository.unsettled()) + await self._repository.teardown_count()
+            if remaining == 0 or self._clock() > deadline:
+                return remaining
+            await asyncio.sleep(0.05)
+
+    async def measure(self) -> None:
+        """Set the gauges from PostgreSQL."""
+        counts = await self._repository.counts()
+        self._metrics.active_simulators.set(counts.get(SimulatorStatus.RUNNING.value, 0))
+
+    def forget_idle(self) -> None:
+        """Drop rows that are no longer believed."""
+        now = self._clock()
+        for session_id in [key for key, known in self._running.items() if known.until < now - 60]:
+            del self._running[session_id]
+
+    def _announce(self, simulator: Simulator) -> None:
+        self._events.emit(
+            EventType.SIMULATOR_STATUS,
+            session_id=simulator.session_id,
+            user_id=simulator.user_id,
+            simulator_id=simulator.simulator_id,
+            status=simulator.status.value,
+            reason=simulator.reason,
+        )
+
+    def _on_event(self, event: SessionEvent) -> None:
+        if event.session_id is not None and (event.simulator_id or event.type is EventType.SESSION_ENDED):
+            self._running.pop(event.session_id, None)

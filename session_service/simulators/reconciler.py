@@ -1,0 +1,303 @@
+"""The reconciler: brings each simulator from what its row says to what its target says, one recorded step at a time.
+
+Every step may be made twice: backends create and delete idempotently, StartSimulator answers a second call as the
+first, and each transition is a conditional statement that only matches where it starts. So a crash between any two
+steps costs a repetition, and two pods that look at one row cannot harm it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from session_service.aiokit.keyed import KeyedQueue
+from session_service.clients.exchange import ExchangeClient
+from session_service.database.events import EventBus
+from session_service.database.simulators import SimulatorRepository, Teardown
+from session_service.domain.events import EventType
+from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
+from session_service.errors import (
+    BackendUnavailableError,
+    ExchangeStateLostError,
+    SessionServiceError,
+    SimulatorStartRefusedError,
+    UnavailableError,
+)
+from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadSpec
+from session_service.simulators.steps import Action, Step, after_failed_heartbeat, next_step
+from session_service.simulators.tokens import SimulatorTokens
+from session_service.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_LOOK_AGAIN_S = 0.25  # while a workload is being placed; the backend's watch usually is earlier
+_SUSPECT_AGAIN_S = 1.0  # a running simulator that does not answer
+_TEARDOWN_BATCH = 32
+_TEARDOWN_LEASE_S = 30.0
+_CONCURRENCY = 32
+
+
+class Reconciler:
+    """Owns the way of every simulator. Must be created inside a running loop; ``close`` ends its work.
+
+    ``heartbeat_sent`` is called for each heartbeat that a simulator answered: (session id, Unix seconds).
+    """
+
+    def __init__(
+        self,
+        repository: SimulatorRepository,
+        backend: SimulatorBackend,
+        exchange: ExchangeClient,
+        tokens: SimulatorTokens,
+        events: EventBus,
+        metrics: Metrics,
+        *,
+        heartbeat_sent: Callable[[str], None],
+    ) -> None:
+        self._repository = repository
+        self._backend = backend
+        self._exchange = exchange
+        self._tokens = tokens
+        self._events = events
+        self._metrics = metrics
+        self._heartbeat_sent = heartbeat_sent
+        self._clock = asyncio.get_running_loop().time
+        self._first_seen: dict[str, float] = {}
+        self._silent_since: dict[str, float] = {}
+        self._queue: KeyedQueue[str] = KeyedQueue(
+            "reconciler",
+            self._reconcile,
+            concurrency=_CONCURRENCY,
+            on_error=lambda name, _error: metrics.background_errors_total.labels(name).inc(),
+        )
+
+    async def close(self) -> None:
+        await self._queue.close()
+
+    def poke(self, simulator_id: str) -> None:
+        """Something may have changed: look at this simulator soon."""
+        self._queue.poke(simulator_id)
+
+    # --- loops for the pod's task guard ----------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Look at a simulator whenever its platform reports a change. Runs until it is cancelled."""
+        async for workload in self._backend.changes():
+            self._queue.poke(workload.simulator_id)
+
+    async def resync(self) -> None:
+        """Look at everything on its way: finds what a lost notification, a crash or another pod left."""
+        for simulator_id in await self._repository.unsettled():
+            self._queue.poke(simulator_id)
+
+    async def beat(self) -> None:
+        """Look at every running simulator, which sends its heartbeat."""
+        for simulator in await self._repository.running_all():
+            self._queue.poke(simulator.simulator_id)
+
+    async def tear_down(self) -> None:
+        """Remove workloads whose rows are gone or failed; a lease each, so that pods share the work."""
+        while teardowns := await self._repository.lease_teardowns(_TEARDOWN_BATCH, _TEARDOWN_LEASE_S):
+            await asyncio.gather(*(self._tear_down(teardown) for teardown in teardowns))
+            if len(teardowns) < _TEARDOWN_BATCH:
+                return
+
+    # --- one simulator ---------------------------------------------------------------------------------------
+
+    async def _reconcile(self, simulator_id: str) -> None:
+        await self._tokens.load()
+        while True:
+            simulator = await self._repository.get(simulator_id)
+            if simulator is None:
+                self._forget(simulator_id)
+                return
+            try:
+                again = await self._advance(simulator)
+            except BackendUnavailableError as error:
+                log.warning("simulator backend unavailable", simulator_id=simulator_id, detail=error.detail)
+                self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
+                return
+            if not again:
+                return
+
+    async def _advance(self, simulator: Simulator) -> bool:
+        """Take one step. True: look at the row again at once."""
+        simulator_id = simulator.simulator_id
+        on_its_way = simulator.status in {SimulatorStatus.CREATING, SimulatorStatus.STARTING}
+        workload = await self._backend.get(simulator_id) if on_its_way else None
+        creating = simulator.status is SimulatorStatus.CREATING
+        step = next_step(
+            simulator,
+            workload,
+            predecessor_remains=creating
+            and await self._repository.predecessor_remains(simulator.session_id, simulator_id),
+            waited_s=self._waited_s(simulator_id) if on_its_way else 0.0,
+        )
+        match step.action:
+            case Action.REST:
+                self._forget(simulator_id)
+                return False
+            case Action.WAIT:
+                self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+                return False
+            case Action.FAIL:
+                await self._fail(simulator, step)
+                return True
+            case Action.CREATE_WORKLOAD:
+                return await self._record(await self._backend.create(self._spec(simulator)))
+            case Action.RECORD_WORKLOAD:
+                assert workload is not None  # noqa: S101 - the rule says so
+                return await self._record(workload)
+            case Action.START_EXCHANGE:
+                assert workload is not None  # noqa: S101
+                return await self._start_exchange(simulator, workload)
+            case Action.HEARTBEAT:
+                await self._beat(simulator)
+                return False
+            case Action.REMOVE_WORKLOAD:
+                return await self._remove(simulator)
+
+    async def _record(self, workload: Workload) -> bool:
+        row = await self._repository.workload_created(workload.simulator_id, workload.uid, workload.endpoint)
+        if row is not None:
+            self._announce(row)
+        return True
+
+    async def _start_exchange(self, simulator: Simulator, workload: Workload) -> bool:
+        assert workload.endpoint is not None  # noqa: S101 - a ready workload has one
+        address = self._address(simulator, workload.endpoint)
+        try:
+            await self._exchange.start_simulator(
+                address, simulator.user_id, simulator.initial_symbols, simulator.initial_cash
+            )
+        except SimulatorStartRefusedError as error:
+            await self._fail(simulator, Step(Action.FAIL, error.message))
+            return True
+        except UnavailableError:
+            self._queue.poke_later(simulator.simulator_id, _LOOK_AGAIN_S)
+            return False
+        row = await self._repository.running(simulator.simulator_id, workload.endpoint)
+        if row is not None:
+            self._metrics.simulator_creation_duration_seconds.observe(self._waited_s(row.simulator_id))
+            self._metrics.simulator_operations_total.labels("create", "success").inc()
+            self._first_seen.pop(row.simulator_id, None)
+            self._announce(row)
+        return True
+
+    async def _beat(self, simulator: Simulator) -> None:
+        simulator_id = simulator.simulator_id
+        if simulator.endpoint is None:
+            await self._fail(simulator, Step(Action.FAIL, "workload_gone"))
+            return
+        try:
+            await self._exchange.heartbeat(self._address(simulator, simulator.endpoint))
+        except ExchangeStateLostError:
+            await self._fail(simulator, Step(Action.FAIL, "state_lost"))
+        except SessionServiceError as error:
+            first = self._silent_since.setdefault(simulator_id, self._clock())
+            workload = await self._backend.get(simulator_id)
+            step = after_failed_heartbeat(workload, self._clock() - first)
+            log.warning(
+                "simulator does not answer", simulator_id=simulator_id, error=error.code, next_step=step.action
+            )
+            if step.action is Action.FAIL:
+                await self._fail(simulator, step)
+            else:
+                self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
+        else:
+            self._silent_since.pop(simulator_id, None)
+            self._heartbeat_sent(simulator.session_id)
+
+    async def _remove(self, simulator: Simulator) -> bool:
+        if not await self._take_down(
+            simulator.simulator_id, simulator.session_id, simulator.endpoint, simulator.workload_uid
+        ):
+            self._queue.poke_later(simulator.simulator_id, _SUSPECT_AGAIN_S)
+            return False
+        row = await self._repository.stopped(simulator.simulator_id)
+        if row is not None:
+            self._metrics.simulator_operations_total.labels("stop", "success").inc()
+            self._announce(row)
+        return True
+
+    async def _fail(self, simulator: Simulator, step: Step) -> None:
+        if await self._repository.fail(simulator.simulator_id, step.reason or "failed"):
+            log.warning("simulator failed", simulator_id=simulator.simulator_id, reason=step.reason)
+            self._metrics.simulator_operations_total.labels("create", "error").inc()
+            self._events.emit(
+                EventType.SIMULATOR_STOPPED,
+                session_id=simulator.session_id,
+                user_id=simulator.user_id,
+                simulator_id=simulator.simulator_id,
+                status=SimulatorStatus.ERROR.value,
+                reason=step.reason,
+            )
+        await self.tear_down()
+
+    async def _tear_down(self, teardown: Teardown) -> None:
+        try:
+            gone = await self._take_down(
+                teardown.simulator_id, teardown.session_id, teardown.endpoint, teardown.workload_uid
+            )
+            if gone:
+                await self._repository.teardown_done(teardown.simulator_id)
+                log.info("simulator workload removed", simulator_id=teardown.simulator_id)
+        except UnavailableError as error:
+            # The lease runs out, and whoever comes then tries again.
+            log.warning(
+                "teardown failed", simulator_id=teardown.simulator_id, attempts=teardown.attempts, code=error.code
+            )
+        self._forget(teardown.simulator_id)
+
+    async def _take_down(self, simulator_id: str, session_id: str, endpoint: str | None, uid: str | None) -> bool:
+        """StopSimulator, as far as it answers, then the workload. True: the workload is known to be gone."""
+        await self._tokens.load()
+        if endpoint is not None:
+            address = SimulatorAddress(session_id, simulator_id, endpoint, self._tokens.token(simulator_id))
+            try:
+                await self._exchange.stop_simulator(address)
+            except SessionServiceError as error:
+                # Its process is removed next, and its state with it.
+                log.debug("simulator did not take the stop", simulator_id=simulator_id, code=error.code)
+        return await self._backend.delete(simulator_id, uid)
+
+    # --- helpers -----------------------------------------------------------------------------------------------
+
+    def _announce(self, row: Simulator) -> None:
+        event_type = {
+            SimulatorStatus.RUNNING: EventType.SIMULATOR_STARTED,
+            SimulatorStatus.STOPPED: EventType.SIMULATOR_STOPPED,
+        }.get(row.status, EventType.SIMULATOR_STATUS)
+        self._events.emit(
+            event_type,
+            session_id=row.session_id,
+            user_id=row.user_id,
+            simulator_id=row.simulator_id,
+            status=row.status.value,
+            reason=row.reason,
+        )
+
+    def _spec(self, simulator: Simulator) -> WorkloadSpec:
+        return WorkloadSpec(
+            simulator_id=simulator.simulator_id,
+            session_id=simulator.session_id,
+            user_id=simulator.user_id,
+            initial_symbols=simulator.initial_symbols,
+            initial_cash=simulator.initial_cash,
+            token=self._tokens.token(simulator.simulator_id),
+        )
+
+    def _address(self, simulator: Simulator, endpoint: str) -> SimulatorAddress:
+        token = self._tokens.token(simulator.simulator_id)
+        return SimulatorAddress(simulator.session_id, simulator.simulator_id, endpoint, token)
+
+    def _waited_s(self, simulator_id: str) -> float:
+        now = self._clock()
+        return now - self._first_seen.setdefault(simulator_id, now)
+
+    def _forget(self, simulator_id: str) -> None:
+        self._first_seen.pop(simulator_id, None)
+        self._silent_since.pop(simulator_id, None)
+        self._exchange.forget(simulator_id)
