@@ -36,7 +36,7 @@ def client_address(peer: str | None, headers: MultiMapping[str], trusted: Truste
     # The common case of a pod without proxies must cost nothing more than this.
     if not trusted or not _is_trusted(address, trusted):
         return str(address)
-    # Some proxies append a header line of their own instead of a value: all lines together are the list (RFC 9110 §5.3).
+    # Some proxies append a header line instead of a value: all lines together are the list (RFC 9110 §5.3).
     forwarded_for = ",".join(headers.getall("X-Forwarded-For", ()))
     for hop in reversed(forwarded_for.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
         reported = _address(hop.strip())

@@ -1,0 +1,140 @@
+"""Every route of a pod in one table, and the application that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from session_service.api.authentication import AuthenticatedHandler, authenticated
+from session_service.api.cors import setup_cors
+from session_service.api.docs import docs_routes
+from session_service.api.health import HealthHandlers, HealthState
+from session_service.api.metrics_endpoint import metrics_handler
+from session_service.api.middleware import (
+    add_common_headers,
+    error_middleware,
+    metrics_middleware,
+    request_context_middleware,
+)
+from session_service.api.order_handlers import OrderHandlers
+from session_service.api.responses import MAX_BODY_BYTES
+from session_service.api.server_log import server_logger
+from session_service.api.session_handlers import SessionHandlers
+from session_service.api.simulator_handlers import SimulatorHandlers
+from session_service.clients.auth import AuthClient
+from session_service.config import Settings
+from session_service.sessions.manager import SessionManager
+from session_service.telemetry.metrics import Metrics
+from session_service.websocket.manager import WebSocketManager
+from session_service.wire.proxies import trusted_networks
+
+MAX_HEADER_BYTES = (
+    16 * 1024
+)  # of one header or the request line: a token may have 8 KiB, and is then refused by a 401
+
+
+def build_app(
+    *,
+    sessions: SessionManager,
+    auth: AuthClient,
+    websockets: WebSocketManager,
+    metrics: Metrics,
+    settings: Settings,
+    health: HealthState,
+    tracing_middleware: Middleware | None = None,
+) -> web.Application:
+    """The application of one pod. It starts and closes nothing: components come built, and their owner closes them.
+
+    Serve it with ``web.AppRunner(app, **runner_options())``. Raises ValueError for a TRUSTED_PROXIES that
+    ``config.check_for_serving`` would have refused.
+    """
+    trusted = trusted_networks(settings.server.trusted_proxies)
+    middlewares: list[Middleware] = [
+        request_context_middleware,
+        metrics_middleware(metrics, trusted),
+        error_middleware,
+    ]
+    if tracing_middleware is not None:
+        middlewares.insert(0, tracing_middleware)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    app.on_response_prepare.append(add_common_headers)
+
+    session_handlers = SessionHandlers(sessions, pod_name=settings.server.pod_name, trusted=trusted)
+    rest = app.router.add_routes(
+        [
+            *_session_routes(auth, session_handlers),
+            *_simulator_routes(auth, SimulatorHandlers(sessions)),
+            *_order_routes(auth, OrderHandlers(sessions)),
+            # The stream reads its token as a WebSocket does, by WEBSOCKET_QUERY_TOKEN's rule.
+            web.get("/api/sessions/{session_id}/events", websockets.handle_event_stream, allow_head=False),
+        ]
+    )
+    app.router.add_get("/ws", websockets.handle_connection, allow_head=False)
+    app.router.add_routes(_operation_routes(HealthHandlers(health)))
+    if settings.server.metrics_port is None:
+        app.router.add_get("/metrics", metrics_handler(metrics))
+    app.router.add_routes(docs_routes())
+    setup_cors(app, rest, settings.server.cors_allowed_origins)
+    return app
+
+
+def runner_options() -> dict[str, Any]:
+    """Keyword arguments for ``web.AppRunner``.
+
+    Header limits; no logs of aiohttp's that show queries; no decompression of bodies, which are small.
+    """
+    return {
+        "access_log": None,
+        "auto_decompress": False,
+        "logger": server_logger(),
+        "max_line_size": MAX_HEADER_BYTES,
+        "max_field_size": MAX_HEADER_BYTES,
+    }
+
+
+def _session_routes(auth: AuthClient, handlers: SessionHandlers) -> Sequence[web.RouteDef]:
+    one = "/api/sessions/{session_id}"
+    return [
+        _route(auth, "POST", "/api/sessions", handlers.handle_create_session),
+        _route(auth, "GET", "/api/sessions", handlers.handle_list_sessions),
+        _route(auth, "DELETE", "/api/sessions", handlers.handle_end_sessions),
+        _route(auth, "GET", one, handlers.handle_get_session),
+        _route(auth, "DELETE", one, handlers.handle_end_session),
+        _route(auth, "GET", f"{one}/ready", handlers.handle_session_ready),
+        _route(auth, "POST", f"{one}/keepalive", handlers.handle_keepalive),
+        _route(auth, "POST", f"{one}/reconnect", handlers.handle_reconnect),
+    ]
+
+
+def _simulator_routes(auth: AuthClient, handlers: SimulatorHandlers) -> Sequence[web.RouteDef]:
+    one = "/api/simulators/{simulator_id}"
+    return [
+        _route(auth, "POST", "/api/simulators", handlers.handle_start_simulator),
+        _route(auth, "GET", "/api/simulators", handlers.handle_find_simulator),
+        _route(auth, "DELETE", "/api/simulators", handlers.handle_stop_session_simulator),
+        _route(auth, "GET", one, handlers.handle_get_simulator),
+        _route(auth, "DELETE", one, handlers.handle_stop_simulator),
+    ]
+
+
+def _order_routes(auth: AuthClient, handlers: OrderHandlers) -> Sequence[web.RouteDef]:
+    orders = "/api/simulators/{simulator_id}/orders"
+    one = f"{orders}/{{order_id}}"
+    return [
+        _route(auth, "POST", orders, handlers.handle_submit_order),
+        _route(auth, "GET", orders, handlers.handle_list_orders),
+        _route(auth, "GET", one, handlers.handle_get_order),
+        _route(auth, "DELETE", one, handlers.handle_cancel_order),
+    ]
+
+
+def _operation_routes(handlers: HealthHandlers) -> Sequence[web.RouteDef]:
+    return [web.get("/health", handlers.handle_health), web.get("/readiness", handlers.handle_readiness)]
+
+
+def _route(auth: AuthClient, method: str, path: str, handler: AuthenticatedHandler) -> web.RouteDef:
+    checked = authenticated(auth, handler)
+    return web.get(path, checked) if method == "GET" else web.route(method, path, checked)

@@ -1,0 +1,60 @@
+"""The checked types of single fields that clients send, by REST and by WebSocket alike.
+
+Patterns end in ``\\Z``: Python's ``$`` also matches before a final newline. A JSON document never holds a lone
+surrogate here (msgspec refuses it), a query string or a path may, so that ``is_device_id`` looks for it too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from msgspec import Meta
+
+from session_service.domain.simulator import MAX_CASH, MAX_SYMBOLS
+
+MAX_ID_LENGTH = 255
+MAX_REQUEST_ID_LENGTH = 64
+MAX_QUANTITY = 2**31 - 1
+
+PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+\Z"
+
+DeviceId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_ID_LENGTH,
+        pattern=PRINTABLE_PATTERN,
+        description="The client's own stable name of the device",
+    ),
+]
+RequestId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_REQUEST_ID_LENGTH,
+        pattern=PRINTABLE_PATTERN,
+        description="Unique per session; repeating it with the same content gives the same answer",
+    ),
+]
+Symbol = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9.\-]{0,11}\Z")]
+Symbols = Annotated[tuple[Symbol, ...], Meta(min_length=1, max_length=MAX_SYMBOLS, description="Each symbol once")]
+Cash = Annotated[float, Meta(gt=0, le=MAX_CASH)]
+# A number with an integral value, 10 and 10.0 alike: JSON knows no integers (RFC 8259 §6).
+Quantity = Annotated[float, Meta(ge=1, le=MAX_QUANTITY, multiple_of=1)]
+Price = Annotated[float, Meta(gt=0, le=MAX_CASH)]
+Attempt = Annotated[
+    int, Meta(ge=0, le=MAX_QUANTITY, description="The client's count of connections; a larger one is newer")
+]
+
+_printable = re.compile(PRINTABLE_PATTERN)
+
+
+def is_device_id(text: str) -> bool:
+    """Whether ``text`` may be a device id: 1–255 characters, no control characters, no lone surrogates."""
+    return len(text) <= MAX_ID_LENGTH and _printable.match(text) is not None
+
+
+def is_object_id(text: str) -> bool:
+    """Whether ``text`` may be the id of a session, a simulator or an order at all; PostgreSQL refuses NUL in text."""
+    return is_device_id(text)
