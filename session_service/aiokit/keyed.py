@@ -140,6 +140,7 @@ class KeyedQueue(Generic[K]):
 
     async def _guarded(self, key: K) -> None:
         task = asyncio.current_task()
+        self._again.discard(key)  # pokes from before the first step are served by this run
         try:
             await self._run(key)
         except (Exception, asyncio.CancelledError) as error:  # one key's fault must not stop the others

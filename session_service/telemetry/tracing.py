@@ -176,7 +176,7 @@ def _without_secrets(url: URL) -> str:
 
 
 async def _in_daemon_thread(function: Callable[[], None], timeout_s: float) -> bool:
-    """Whether ``function`` ended in time. Unlike an executor's, its thread is a daemon: it cannot hold up the exit."""
+    """Whether ``function`` ended in time. Unlike an executor's thread, a daemon cannot hold up the exit."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
 
