@@ -198,12 +198,6 @@ class SimulatorNotRunningError(SessionServiceError):
         self.status = status
 
 
-class SimulatorStartRefusedError(SessionServiceError):
-    """StartSimulator answered no; the message is the simulator's own."""
-
-    code = ErrorCode.SIMULATOR_NOT_RUNNING
-
-
 class SimulatorLimitReachedError(SessionServiceError):
     code = ErrorCode.SIMULATOR_LIMIT_REACHED
 

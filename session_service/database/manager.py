@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.config import Settings
 from session_service.database.events import EventBus
@@ -16,14 +12,8 @@ from session_service.database.redis import Redis
 from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sql_files import load_queries
+from session_service.errors import SchemaError
 from session_service.telemetry.metrics import Metrics
-
-
-class Installation(msgspec.Struct, frozen=True):
-    """This database's own identity. ``simulator_key`` is a secret."""
-
-    database_id: str
-    simulator_key: str
 
 
 class DatabaseManager:
@@ -51,14 +41,15 @@ class DatabaseManager:
         await self.redis.close()
         await self.postgres.close()
 
-    async def installation(self) -> Installation:
-        """Raises DatabaseUnavailableError; LookupError where the schema was never applied."""
-        record: Any = await self.postgres.fetch_row(
+    async def simulator_key(self) -> str:
+        """The secret that simulator tokens are derived from. Raises DatabaseUnavailableError, SchemaError."""
+        record = await self.postgres.fetch_row(
             self._queries["installation.get"], operation="get_installation", repeatable=True
         )
         if record is None:
-            raise LookupError("session.installation is empty: run `session-service migrate`")
-        return Installation(record["database_id"], record["simulator_key"])
+            raise SchemaError("session.installation is empty: run `session-service migrate`")
+        key: str = record["simulator_key"]
+        return key
 
     async def ping(self) -> None:
         """One round trip to PostgreSQL. Raises DatabaseUnavailableError."""

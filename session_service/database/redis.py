@@ -48,7 +48,7 @@ class Redis:
             )
         )
 
-    async def attempt(self, call: Callable[[redis_asyncio.Redis], Awaitable[T]], default: T) -> T:
+    async def attempt(self, call: Callable[[Any], Awaitable[T]], default: T) -> T:
         """Make ``call``; ``default`` when Redis is away, slow, or has been so just now."""
 
         async def bounded() -> T:
@@ -57,10 +57,20 @@ class Redis:
                 return await call(self._client)
 
         try:
-            return await self._breaker.call(bounded)
+            answer: T = await self._breaker.call(bounded)
+            return answer
         except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
             log.debug("redis did not answer", error=type(error).__name__)
             return default
+
+    async def ping(self) -> None:
+        """Raises ConnectionError where Redis does not answer, or has not just now."""
+
+        async def send(client: Any) -> bool:
+            return bool(await client.ping())
+
+        if not await self.attempt(send, False):
+            raise ConnectionError("redis does not answer")
 
     def pubsub(self) -> Any:
         """A subscriber with a connection of its own."""

@@ -21,8 +21,8 @@ from session_service.domain.simulator import Simulator, SimulatorAddress, Simula
 from session_service.errors import (
     BackendUnavailableError,
     ExchangeStateLostError,
+    InvalidRequestError,
     SessionServiceError,
-    SimulatorStartRefusedError,
     UnavailableError,
 )
 from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadSpec
@@ -172,7 +172,7 @@ class Reconciler:
             await self._exchange.start_simulator(
                 address, simulator.user_id, simulator.initial_symbols, simulator.initial_cash
             )
-        except SimulatorStartRefusedError as error:
+        except InvalidRequestError as error:
             await self._fail(simulator, Step(Action.FAIL, error.message))
             return True
         except UnavailableError:

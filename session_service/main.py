@@ -1,0 +1,230 @@
+"""The commands (docs/configuration.md, "Commands"). The environment is read here, once.
+
+Exit codes: 0 orderly; 1 failed while running; 2 wrong use or configuration, with one line that names the variable.
+Heavy modules are imported by the command that needs them: `token` must not wait for the Kubernetes client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from session_service import __version__, config
+from session_service.errors import ConfigurationError, SchemaError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+DEFAULT_DATA_DIR = ".local"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)  # wrong use ends with 2 here
+    environ = dict(os.environ)
+    try:
+        dotenv = config.read_dotenv(Path(".env"))
+        code: int = options.command(options, environ, dotenv)
+    except ConfigurationError as error:
+        print(f"session-service: {error.message}", file=sys.stderr)
+        return EXIT_USAGE
+    except SchemaError as error:
+        print(f"session-service: {error.message}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="session-service",
+        description="Every user session gets its own exchange simulator, and a live connection that survives.",
+    )
+    parser.add_argument("--version", action="version", version=f"session-service {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="one pod, configured by the environment")
+    serve.set_defaults(command=_serve)
+
+    local = commands.add_parser("local", help="the whole system on this machine, with embedded servers")
+    local.add_argument("--port", type=int, default=8080, help="port of the first pod [8080]")
+    local.add_argument("--pods", type=int, default=1, help="number of pods, on PORT, PORT+1, … [1]")
+    local.add_argument("--data-dir", type=Path, default=Path(DEFAULT_DATA_DIR), help="where data stay [.local]")
+    local.set_defaults(command=_local)
+
+    migrate = commands.add_parser("migrate", help="apply the database schema and the service role's rights")
+    migrate.set_defaults(command=_migrate)
+
+    token = commands.add_parser("token", help="print a token signed with SECRET_KEY")
+    token.add_argument("--user-id", required=True, help="the token's subject")
+    token.add_argument("--ttl", type=int, default=None, help="lifetime in seconds [ACCESS_TOKEN_EXPIRE_MINUTES]")
+    token.add_argument("--scope", default="", help="scopes, separated by spaces")
+    token.add_argument(
+        "--data-dir", type=Path, default=None, help="sign with the key of the local run in this folder"
+    )
+    token.set_defaults(command=_token)
+
+    show = commands.add_parser("config", help="print the effective configuration, secrets masked")
+    show.add_argument("--markdown", action="store_true", help="the table of docs/configuration.md")
+    show.set_defaults(command=_config)
+    return parser
+
+
+# --- serve ---------------------------------------------------------------------------------------------------------
+
+
+def _serve(_options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    config.check_for_serving(settings)
+    import uvloop
+
+    from session_service.telemetry import logs
+
+    logs.configure(settings.log, settings.server.pod_name)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve_until_signal(settings, environ))
+
+
+async def _serve_until_signal(settings: config.Settings, environ: Mapping[str, str]) -> int:
+    from session_service.server import SessionServer
+
+    server = SessionServer(settings, environ)
+    stopping: list[asyncio.Task[None]] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping:
+            # Somebody does not want to wait. Nothing may stand in the way: not a step, not a handler at exit.
+            os._exit(EXIT_FAILED)
+        stopping.append(asyncio.ensure_future(server.shutdown(number.name)))
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await server.initialize()
+    try:
+        await server.start()
+    except OSError as error:
+        print(f"session-service: cannot listen: {error.strerror or error}", file=sys.stderr)
+        await server.shutdown("start failed")
+        return EXIT_FAILED
+    await server.wait_for_shutdown()
+    return server.exit_code
+
+
+# --- local ---------------------------------------------------------------------------------------------------------
+
+
+def _local(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    from session_service.local.options import LocalOptions
+    from session_service.local.run import run_local
+
+    return run_local(
+        LocalOptions(port=options.port, pods=options.pods, data_dir=options.data_dir, environ={**dotenv, **environ})
+    )
+
+
+# --- migrate -------------------------------------------------------------------------------------------------------
+
+
+def _migrate(_options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    import asyncpg
+
+    from session_service.database.migrations import migrate
+
+    database = settings.database
+    user = database.migrate_user or database.user
+    password = database.migrate_password if database.migrate_user else database.password
+    credentials = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    dsn = (
+        f"postgresql://{credentials}@{database.host}:{database.port}/{quote(database.name, safe='')}"
+        f"?sslmode={database.sslmode}"
+    )
+    try:
+        report = asyncio.run(migrate(dsn, service_role=database.user, service_password=database.password or None))
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        print(f"session-service: the database cannot be migrated: {error or type(error).__name__}", file=sys.stderr)
+        return EXIT_FAILED
+    for name in report.applied:
+        print(f"applied {name}")
+    print(
+        f"schema version {report.version}, nothing to do"
+        if not report.applied
+        else f"schema version {report.version}"
+    )
+    return EXIT_OK
+
+
+# --- token ---------------------------------------------------------------------------------------------------------
+
+
+class _LocalRun(msgspec.Struct):
+    secret_key: str
+
+
+def _token(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    from session_service.clients.token_signer import sign_token
+
+    auth = settings.auth
+    ttl_s = options.ttl if options.ttl is not None else auth.token_lifetime_minutes * 60
+    if ttl_s < 1:
+        raise ConfigurationError("--ttl", "at least 1 second", str(ttl_s))
+    if not options.user_id:
+        raise ConfigurationError("--user-id", "a non-empty text", "empty")
+    secret = _signing_key(options.data_dir, auth.secret_key)
+    try:
+        token = sign_token(
+            secret,
+            auth.algorithm,
+            options.user_id,
+            now_s=time.time(),
+            ttl_s=ttl_s,
+            scope=options.scope,
+            issuer=auth.issuer,
+            audience=auth.audience,
+            user_claim=auth.user_claim,
+        )
+    except ValueError as error:
+        raise ConfigurationError(
+            "ALGORITHM", f"one that SECRET_KEY can sign with ({error})", auth.algorithm
+        ) from None
+    print(token)
+    return EXIT_OK
+
+
+def _signing_key(data_dir: Path | None, secret_key: str) -> str:
+    """The key of the local run in ``data_dir``; else SECRET_KEY; else that of a local run in the usual folder."""
+    if data_dir is None and secret_key:
+        return secret_key
+    path = (data_dir or Path(DEFAULT_DATA_DIR)) / "local.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_LocalRun).secret_key
+    except (OSError, msgspec.MsgspecError):
+        if data_dir is None:
+            raise ConfigurationError("SECRET_KEY", "set, or a local run must be there (--data-dir)") from None
+        raise ConfigurationError("--data-dir", "the folder of a local run that is up", repr(str(data_dir))) from None
+
+
+# --- config --------------------------------------------------------------------------------------------------------
+
+
+def _config(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    configuration = config.load(environ, dotenv)
+    if options.markdown:
+        print("| variable | must be | default |\n|---|---|---|")
+        for value in configuration.effective:
+            print(f"| `{value.variable}` | {value.must_be} | {value.default or '–'} |")
+        return EXIT_OK
+    width = max(len(value.variable) for value in configuration.effective)
+    for value in configuration.effective:
+        print(f"{value.variable:<{width}}  {value.value or '-'}  ({value.source})")
+    return EXIT_OK

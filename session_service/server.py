@@ -1,0 +1,324 @@
+"""SessionServer: the one composition root of a pod. Nothing else builds components or decides their order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from session_service import __version__
+from session_service.aiokit.tasks import LoopEnded, TaskGuard
+from session_service.api.health import HealthState
+from session_service.api.metrics_endpoint import build_metrics_app
+from session_service.api.routes import build_app, runner_options
+from session_service.clients.auth import AuthClient
+from session_service.clients.circuit_breaker import CircuitBreaker
+from session_service.clients.exchange import ExchangeClient
+from session_service.config import Settings, ShutdownPolicy, SimulatorBackendName
+from session_service.database.manager import DatabaseManager
+from session_service.domain.events import EventType
+from session_service.errors import ConfigurationError
+from session_service.sessions.activity import ActivityLog
+from session_service.sessions.connection_quality import ConnectionQuality
+from session_service.sessions.manager import SessionManager
+from session_service.sessions.metadata_log import MetadataLog
+from session_service.sessions.pod_membership import PodMembership
+from session_service.sessions.reconnection import Reconnection
+from session_service.sessions.session_ops import SessionOps
+from session_service.sessions.simulator_ops import SimulatorOps
+from session_service.simulators.backend import SimulatorBackend
+from session_service.simulators.manager import SimulatorManager
+from session_service.simulators.process_backend import ProcessBackend
+from session_service.simulators.reconciler import Reconciler
+from session_service.simulators.service_backend import ServiceBackend
+from session_service.simulators.tokens import SimulatorTokens
+from session_service.telemetry.metrics import Metrics
+from session_service.telemetry.tracing import Tracing
+from session_service.websocket.manager import WebSocketManager
+from session_service.websocket.streams import StreamManager
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 2048  # connections that wait for accept: a pod's clients may all come back at once
+STOP_SIMULATORS_LIMIT_S = 10.0
+CLOSE_SOCKETS_LIMIT_S = 5.0
+STEP_LIMIT_S = 5.0
+
+# How often each round is made, seconds.
+EXPIRE_EVERY_S = 1.0
+CLEANUP_EVERY_S = 30.0
+FLUSH_EVERY_S = 1.0
+WEBSOCKET_SWEEP_EVERY_S = 1.0
+RESYNC_EVERY_S = 2.0
+TEARDOWN_EVERY_S = 1.0
+INACTIVE_EVERY_S = 10.0
+PRESENCE_FLUSH_EVERY_S = 0.2
+SIMULATOR_ROWS_KEPT_S = 86_400.0
+
+
+class SessionServer:
+    """One pod: ``initialize``, ``start``, then ``wait_for_shutdown``; ``shutdown`` ends it, from a signal or by call.
+
+    ``exit_code`` is 0 after an orderly end, 1 where a background loop ended by itself.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._exits = AsyncExitStack()
+        self._shutdown_started = False
+        self.shutdown_event = asyncio.Event()
+        self.exit_code = 0
+        self.metrics = Metrics()
+
+    async def initialize(self) -> None:
+        """Build every component, opening nothing that could fail for want of another server.
+
+        Raises ConfigurationError.
+        """
+        settings, metrics = self._settings, self.metrics
+        loop = asyncio.get_running_loop()
+        server = settings.server
+        self._tracing = Tracing.start(self._environ, server.pod_name)
+        self._database = DatabaseManager(
+            settings, metrics, CircuitBreaker("redis", clock=loop.time, on_change=metrics.breaker_state)
+        )
+        self._auth = AuthClient(settings.auth, metrics=metrics)
+        self._exchange = ExchangeClient(server.pod_name, metrics, loop.time)
+        self._guard = TaskGuard(on_error=metrics.background_error, on_pass=metrics.background_pass)
+        self._membership = PodMembership(
+            self._database.pods,
+            self._database.presence,
+            pod_name=server.pod_name,
+            address=f"{server.host}:{server.port}",
+            version=__version__,
+        )
+        self._backend = _backend(settings)
+        self._build_sessions(loop.time)
+        self._build_websockets(loop.time)
+        self._health = HealthState(
+            server.pod_name,
+            required={"database": self._check_database},
+            informative={"redis": self._database.redis.ping},
+        )
+        self._app = build_app(
+            sessions=self._sessions,
+            auth=self._auth,
+            websockets=self._websockets,
+            metrics=metrics,
+            settings=settings,
+            health=self._health,
+            tracing_middleware=self._tracing.middleware(),
+        )
+
+    def _build_sessions(self, clock: Callable[[], float]) -> None:
+        settings, database, metrics = self._settings, self._database, self.metrics
+        pod_name = settings.server.pod_name
+        self._activity = ActivityLog(database.sessions, timeout_s=settings.session.timeout_s, clock=clock)
+        self._metadata = MetadataLog(database.sessions)
+        self._tokens = SimulatorTokens(database.simulator_key)
+        self._reconciler = Reconciler(
+            database.simulators,
+            self._backend,
+            self._exchange,
+            self._tokens,
+            database.events,
+            metrics,
+            heartbeat_sent=lambda session_id: self._metadata.put(
+                session_id, last_simulator_heartbeat_sent=int(time.time())
+            ),
+        )
+        self._simulators = SimulatorManager(
+            database.simulators,
+            self._reconciler,
+            self._tokens,
+            database.events,
+            metrics,
+            max_per_user=settings.simulator.max_per_user,
+        )
+        session_ops = SessionOps(
+            database.sessions,
+            database.presence,
+            database.events,
+            self._activity,
+            self._metadata,
+            metrics,
+            pod_name=pod_name,
+            max_per_user=settings.session.max_per_user,
+        )
+        self._sessions = SessionManager(
+            session_ops,
+            SimulatorOps(session_ops, self._simulators, self._exchange, metrics),
+            Reconnection(
+                database.sessions, session_ops, database.events, pod_name=pod_name, pod_id=self._membership.pod_id
+            ),
+            ConnectionQuality(self._metadata),
+        )
+
+    def _build_websockets(self, clock: Callable[[], float]) -> None:
+        self._streams = StreamManager(self._exchange, self._sessions.simulator_ops.address, self.metrics, clock)
+        self._streams.on_stream_lost = self._simulators.suspect
+        self._websockets = WebSocketManager(
+            self._sessions, self._auth, self._streams, self.metrics, self._settings, clock
+        )
+        self._database.events.subscribe(self._websockets.on_event)
+
+    async def start(self) -> None:
+        """Open connections, start the background loops, listen. Raises OSError where the port is taken."""
+        exits = self._exits
+        # What is opened first is closed last.
+        exits.push_async_callback(self._tracing.close)
+        exits.push_async_callback(self._database.close)
+        await self._database.open()
+        exits.push_async_callback(self._exchange.close)
+        exits.push_async_callback(self._auth.close)
+        await self._auth.start()
+        exits.push_async_callback(self._backend.close)
+        await self._backend.start()
+        exits.push_async_callback(self._health.close)
+        await self._listen()
+        self._start_background_tasks()
+        self._health.started()
+        self._guard.failed.add_done_callback(self._loop_ended)
+        self._database.events.emit(EventType.POD_ONLINE)
+        log.info("pod started", host=self._settings.server.host, port=self._settings.server.port)
+
+    async def _listen(self) -> None:
+        server = self._settings.server
+        sites = [(self._app, server.port)]
+        if server.metrics_port is not None:
+            sites.append((build_metrics_app(self.metrics), server.metrics_port))
+        for app, port in sites:
+            runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, **runner_options())
+            await runner.setup()
+            self._exits.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, server.host, port, backlog=BACKLOG).start()
+
+    def _start_background_tasks(self) -> None:
+        guard, settings, database = self._guard, self._settings, self._database
+        guard.every("pod_beat", settings.pod.lease_s / 3, self._membership.renew)
+        guard.every("session_expiry", EXPIRE_EVERY_S, self._sessions.session_ops.expire)
+        guard.every("session_cleanup", CLEANUP_EVERY_S, self._sessions.session_ops.cleanup)
+        guard.every("activity_flush", FLUSH_EVERY_S, self._activity.flush)
+        guard.every("metadata_flush", FLUSH_EVERY_S, self._metadata.flush)
+        guard.every("presence_flush", PRESENCE_FLUSH_EVERY_S, database.presence.flush)
+        guard.every("socket_round", settings.pod.lease_s / 3, self._socket_round)
+        guard.every("websocket_cleanup", WEBSOCKET_SWEEP_EVERY_S, self._sweep_websockets)
+        guard.every("simulator_heartbeat", settings.simulator.heartbeat_interval_s, self._reconciler.beat)
+        guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
+        guard.every("simulator_teardown", TEARDOWN_EVERY_S, self._reconciler.tear_down)
+        guard.every("simulator_inactivity", INACTIVE_EVERY_S, self._simulator_inactivity)
+        guard.every("simulator_gauges", FLUSH_EVERY_S * 5, self._simulators.measure)
+        guard.spawn("simulator_watch", self._reconciler.watch())
+        guard.spawn("event_outbox", database.events.run_outbox())
+        guard.spawn("event_inbox", database.events.run_inbox())
+
+    async def wait_for_shutdown(self) -> None:
+        """Return when ``shutdown`` has finished."""
+        await self.shutdown_event.wait()
+
+    async def shutdown(self, reason: str = "shutdown") -> None:
+        """End the pod in order; every step has its limit. A second call waits for the first."""
+        if self._shutdown_started:
+            await self.shutdown_event.wait()
+            return
+        self._shutdown_started = True
+        started = time.monotonic()
+        log.info("pod terminating", reason=reason)
+        self._health.drain()
+        is_last = await self._membership.start_draining()
+        self._database.events.emit(EventType.POD_OFFLINE)
+        # Endpoints take time to leave the load balancers: until then connections are served as ever.
+        await asyncio.sleep(self._settings.pod.drain_delay_s)
+        self._websockets.refuse_new()
+        await self._cleanup_pod_sessions(is_last, reason)
+        await self._step("background loops", self._guard.close)
+        await self._step("activity", self._activity.flush)
+        await self._step("metadata", self._metadata.flush)
+        await self._step("reconciler", self._reconciler.close)
+        await self._step("streams", self._streams.close)
+        await self._step("events", self._database.events.flush)
+        await self._step("pod row", self._membership.leave)
+        await self._step("components", self._exits.aclose, limit_s=2 * STEP_LIMIT_S)
+        self.metrics.drain_seconds.set(time.monotonic() - started)
+        log.info("pod terminated", seconds=round(time.monotonic() - started, 3))
+        self.shutdown_event.set()
+
+    async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> None:
+        """Tell this pod's clients, mark their sessions, and stop the simulators that nobody is left to look after.
+
+        ``is_last``: no live pod is left (None: PostgreSQL cannot be asked; then simulators are left running, for
+        the next pod that starts).
+        """
+        now = int(time.time())
+        pod_name = self._settings.server.pod_name
+        for session_id in self._websockets.session_ids():
+            self._metadata.put(session_id, pod_terminating=True, termination_time=now, previous_pod=pod_name)
+        await self._step("metadata", self._metadata.flush)
+        # With no pod to go to there is nothing to wait for.
+        window_s = 0.0 if is_last else self._settings.pod.drain_window_s
+        await self._step(
+            "sockets",
+            lambda: self._websockets.drain(reason, window_s=window_s),
+            limit_s=window_s + CLOSE_SOCKETS_LIMIT_S,
+        )
+        stop = self._settings.simulator.shutdown_policy is ShutdownPolicy.STOP or is_last
+        if stop and is_last is not None:
+            await self._step(
+                "simulators",
+                lambda: self._simulators.stop_all("pod_terminated", STOP_SIMULATORS_LIMIT_S),
+                limit_s=STOP_SIMULATORS_LIMIT_S + 1,
+            )
+
+    async def _step(self, name: str, step: Callable[[], Awaitable[Any]], limit_s: float = STEP_LIMIT_S) -> None:
+        """One step of the shutdown: whatever it does, the next one comes."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await step()
+        except TimeoutError:
+            log.warning("shutdown step took too long", step=name, limit_s=limit_s)
+        except Exception:  # a step that fails must not keep the pod from ending
+            log.exception("shutdown step failed", step=name)
+
+    async def _check_database(self) -> None:
+        await self._database.ping()
+        await self._tokens.load()  # reads the schema: a database that was never migrated is not ready
+
+    async def _socket_round(self) -> None:
+        reconnection = self._sessions.reconnection
+        reconnection.keep_streams_alive()
+        await reconnection.assert_sockets()
+        for session_id in await reconnection.lost_sessions():
+            self._websockets.session_lost(session_id)
+
+    async def _sweep_websockets(self) -> None:
+        self._websockets.sweep()
+        self._simulators.forget_idle()
+
+    async def _simulator_inactivity(self) -> None:
+        await self._simulators.stop_inactive(self._settings.simulator.inactivity_timeout_s)
+        await self._database.simulators.prune(SIMULATOR_ROWS_KEPT_S)
+
+    def _loop_ended(self, ended: asyncio.Future[LoopEnded]) -> None:
+        if not ended.cancelled() and not self._shutdown_started:
+            self.exit_code = 1
+            self._ending = asyncio.ensure_future(self.shutdown(f"background loop {ended.result().name} ended"))
+
+
+def _backend(settings: Settings) -> SimulatorBackend:
+    simulator = settings.simulator
+    match simulator.backend:
+        case SimulatorBackendName.PROCESS:
+            return ProcessBackend(runner_url=simulator.runner_url, runner_token=simulator.runner_token)
+        case SimulatorBackendName.SERVICE:
+            assert simulator.exchange_service is not None  # noqa: S101 - check_for_serving has seen to it
+            return ServiceBackend(simulator.exchange_service)
+        case SimulatorBackendName.KUBERNETES:
+            raise ConfigurationError(
+                "SIMULATOR_BACKEND", "process or service: this release has no Kubernetes backend yet", "kubernetes"
+            )
