@@ -212,6 +212,9 @@ class Engine:
         quotes = self._quotes
         positions = self._portfolio.positions
         for symbol, market in self._markets.items():
+            if not market.changed:
+                continue
+            market.changed = False
             quote = market.quote()
             if quotes.get(symbol) != quote:
                 quotes[symbol] = quote

@@ -18,11 +18,14 @@ MAX_PRICE = 1_000_000_000
 """Ticks; keeps every price exact as a double and every product with an int32 quantity within 64 bits."""
 
 MIN_FAIR = 50.0
-VOLATILITY_PER_STEP = 1e-4
-"""Of the price; uniform-sum noise of this width is about 30 % a year at ten steps a second."""
+ACTIVITY = 0.5
+"""Share of the steps in which anything happens."""
+VOLATILITY = 1.4e-4
+"""Of the price, per active step; noise of this width is about 30 % a year at ten steps a second."""
 TREND_PERSISTENCE = 0.998
 TREND_SHARE = 0.004
-TAKER_PROBABILITY = 0.2
+TAKER_SHARE = 0.4
+"""Share of the active steps in which a taker comes."""
 MAX_TAKER_SHARES = 150
 IMPACT_TICKS_PER_SHARE = 0.001
 MAX_IMPACT_TICKS = 3.0
@@ -35,12 +38,24 @@ class OneSidedMarketError(RuntimeError):
 
 
 class Market:
-    """Book, makers and takers of one symbol. `last_price` is in ticks, `last_size` in shares.
+    """Book, makers and takers of one symbol. `last_price` is in ticks, `last_size` in shares. `changed` is set with every
+    change of the quote, and reset by the reader.
 
     Methods that trade return the fills of users' resting orders (those with an owner).
     """
 
-    __slots__ = ("_asks", "_bids", "_centre", "_fair", "_random", "_trend", "book", "last_price", "last_size")
+    __slots__ = (
+        "_asks",
+        "_bids",
+        "_centre",
+        "_fair",
+        "_random",
+        "_trend",
+        "book",
+        "changed",
+        "last_price",
+        "last_size",
+    )
 
     def __init__(self, opening_price: int, random: Random) -> None:
         self.book = OrderBook()
@@ -52,13 +67,16 @@ class Market:
         self._centre = opening_price
         self._bids: dict[int, Order] = {}
         self._asks: dict[int, Order] = {}
+        self.changed = True
         self._requote(absorb_limit=0)
 
     def step(self) -> list[Fill]:
         """One step of the market's own life: the fair value moves, a taker may come, makers requote."""
         random = self._random
+        if random() >= ACTIVITY:
+            return NO_USER_FILLS
         noise = random() + random() - 1.0
-        width = self._fair * VOLATILITY_PER_STEP
+        width = self._fair * VOLATILITY
         self._trend = self._trend * TREND_PERSISTENCE + noise * width * TREND_SHARE
         fair = self._fair + self._trend + noise * width
         if not MIN_FAIR <= fair <= MAX_PRICE / 2:
@@ -68,9 +86,9 @@ class Market:
 
         taken = NO_USER_FILLS
         draw = random()
-        traded = draw < TAKER_PROBABILITY
+        traded = draw < TAKER_SHARE
         if traded:
-            side = Side.BUY if draw < TAKER_PROBABILITY / 2 else Side.SELL
+            side = Side.BUY if draw < TAKER_SHARE / 2 else Side.SELL
             taken = self._take(side, 1 + int(random() * MAX_TAKER_SHARES))
         # A quarter of a tick of hysteresis: makers do not flicker while the value sits on a tick's edge.
         if traded or not -0.25 <= fair - self._centre < 1.25 or self._is_crossed_by_users():
@@ -123,6 +141,7 @@ class Market:
         whole when less than a touch would be left; makers stand one tick off what remains.
         """
         bid, ask = self._centre - 1, self._centre + 2
+        self.changed = True
         withdraw_outside(self.book, self._bids, bid - LEVELS + 1, bid)
         withdraw_outside(self.book, self._asks, ask, ask + LEVELS - 1)
         absorbed = self._absorb_asks(bid, absorb_limit) + self._absorb_bids(ask, absorb_limit)
