@@ -1,0 +1,71 @@
+# The commands of this project. `make run` and `make test` set up all they need in .venv: nothing else is touched.
+PORT ?= 8080
+PODS ?= 1
+DATA_DIR ?= .local
+# The first interpreter that is new enough; PYTHON=… chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+.PHONY: run test check format bench faults protos image lock clean
+
+run: $(VENV)/.run
+	@exec $(BIN)/session-service local --port $(PORT) --pods $(PODS) --data-dir $(DATA_DIR)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate_protos.py --check
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One script per claim of docs/performance.md; each prints its comparators of the same run.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+# The fault tests at full length; `make test` runs the same ones with durations scaled down.
+faults: $(VENV)/.dev
+	FAULT_SCALE=1 $(BIN)/python -m pytest tests/acceptance $(PYTEST_ARGS)
+
+protos: $(VENV)/.dev
+	$(BIN)/python scripts/generate_protos.py
+
+image:
+	@echo "the container image is not there yet: see CHANGELOG.md" >&2; exit 1
+
+# Needs uv. The locks name packages and hashes, never where they come from.
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet pyproject.toml
+lock:
+	$(LOCK) --extra local --extra build --output-file requirements.lock
+	$(LOCK) --extra local --extra build --extra dev --extra bench --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found: set PYTHON=…" >&2; exit 2; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing what requirements.lock names" >&2
+	@$(PIP) --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "installing what requirements-dev.lock names" >&2
+	@$(PIP) --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@touch $@
