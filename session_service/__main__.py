@@ -7,9 +7,10 @@ import sys
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
+    from session_service.local.command import add_command
     from session_service.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], add_command))
 
 
 if __name__ == "__main__":

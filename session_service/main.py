@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
@@ -21,13 +22,17 @@ import msgspec
 from session_service import __version__, config
 from session_service.errors import ConfigurationError, SchemaError
 
+if TYPE_CHECKING:
+    # argparse has no public name for what add_subparsers returns.
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
-DEFAULT_DATA_DIR = ".local"
+LOCAL_DATA_DIR = ".local"  # where `local` keeps its data unless told otherwise
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)  # wrong use ends with 2 here
+def run(arguments: Sequence[str], *more_commands: Callable[[Commands], None]) -> int:
+    """Run one command; returns the exit code. ``more_commands`` add those of the layers above."""
+    options = _parser(more_commands).parse_args(arguments)  # wrong use ends with 2 here
     environ = dict(os.environ)
     try:
         dotenv = config.read_dotenv(Path(".env"))
@@ -43,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="session-service",
         description="Every user session gets its own exchange simulator, and a live connection that survives.",
@@ -53,12 +58,6 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="one pod, configured by the environment")
     serve.set_defaults(command=_serve)
-
-    local = commands.add_parser("local", help="the whole system on this machine, with embedded servers")
-    local.add_argument("--port", type=int, default=8080, help="port of the first pod [8080]")
-    local.add_argument("--pods", type=int, default=1, help="number of pods, on PORT, PORT+1, … [1]")
-    local.add_argument("--data-dir", type=Path, default=Path(DEFAULT_DATA_DIR), help="where data stay [.local]")
-    local.set_defaults(command=_local)
 
     migrate = commands.add_parser("migrate", help="apply the database schema and the service role's rights")
     migrate.set_defaults(command=_migrate)
@@ -71,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir", type=Path, default=None, help="sign with the key of the local run in this folder"
     )
     token.set_defaults(command=_token)
+
+    for add_command in more_commands:
+        add_command(commands)
 
     show = commands.add_parser("config", help="print the effective configuration, secrets masked")
     show.add_argument("--markdown", action="store_true", help="the table of docs/configuration.md")
@@ -117,18 +119,6 @@ async def _serve_until_signal(settings: config.Settings, environ: Mapping[str, s
         return EXIT_FAILED
     await server.wait_for_shutdown()
     return server.exit_code
-
-
-# --- local ---------------------------------------------------------------------------------------------------------
-
-
-def _local(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
-    from session_service.local.options import LocalOptions
-    from session_service.local.run import run_local
-
-    return run_local(
-        LocalOptions(port=options.port, pods=options.pods, data_dir=options.data_dir, environ={**dotenv, **environ})
-    )
 
 
 # --- migrate -------------------------------------------------------------------------------------------------------
@@ -205,7 +195,7 @@ def _signing_key(data_dir: Path | None, secret_key: str) -> str:
     """The key of the local run in ``data_dir``; else SECRET_KEY; else that of a local run in the usual folder."""
     if data_dir is None and secret_key:
         return secret_key
-    path = (data_dir or Path(DEFAULT_DATA_DIR)) / "local.json"
+    path = (data_dir or Path(LOCAL_DATA_DIR)) / "local.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=_LocalRun).secret_key
     except (OSError, msgspec.MsgspecError):
