@@ -1,6 +1,15 @@
-"""What every test stands on."""
+"""Fixtures that many tests share. A test that needs no server asks for none, and none is started for it."""
+
+from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.support.servers import Database, TestServers
+from tests.support.service import Service
 
 
 def pytest_configure() -> None:
@@ -8,3 +17,41 @@ def pytest_configure() -> None:
     that nobody closes.
     """
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServers]:
+    """Embedded PostgreSQL and Valkey. Started from the main thread, with which they would die."""
+    test_servers = TestServers(tmp_path_factory.mktemp("servers"))
+    with asyncio.Runner() as runner:
+        runner.run(test_servers.start())
+        yield test_servers
+        runner.run(test_servers.stop())
+
+
+@pytest.fixture
+async def database(servers: TestServers) -> AsyncIterator[Database]:
+    """A database of the test's own, with the schema applied."""
+    made = await servers.create_database()
+    yield made
+    await servers.drop_database(made)
+
+
+@pytest.fixture
+async def make_service(servers: TestServers, database: Database) -> AsyncIterator[Callable[..., object]]:
+    """``await make_service(SESSION_TIMEOUT_SECONDS="2")`` starts a pod with these variables beside the usual ones."""
+    async with AsyncExitStack() as exits:
+
+        async def make(**environ: str) -> Service:
+            return await exits.enter_async_context(
+                Service({**database.environ(), **servers.redis_environ(), **environ})
+            )
+
+        yield make
+
+
+@pytest.fixture
+async def service(make_service: Callable[..., object]) -> Service:
+    """A pod with the usual settings."""
+    made: Service = await make_service()  # type: ignore[misc] # a fixture's callable is typed loosely
+    return made
