@@ -161,10 +161,20 @@ class SessionServer:
         )
 
     def _build_websockets(self, clock: Callable[[], float]) -> None:
-        self._streams = StreamManager(self._exchange, self._sessions.simulator_ops.address, self.metrics, clock)
+        self._streams = StreamManager(
+            self._exchange,
+            self._sessions.simulator_ops.address,
+            self.metrics,
+            clock,
+            pod_name=self._settings.server.pod_name,
+        )
         self._streams.on_stream_lost = self._simulators.suspect
         self._websockets = WebSocketManager(
-            self._sessions, self._auth, self._streams, self.metrics, self._settings, clock
+            sessions=self._sessions,
+            auth=self._auth,
+            streams=self._streams,
+            metrics=self.metrics,
+            settings=self._settings,
         )
         self._database.events.subscribe(self._websockets.on_event)
 
@@ -235,8 +245,8 @@ class SessionServer:
         self._database.events.emit(EventType.POD_OFFLINE)
         # Endpoints take time to leave the load balancers: until then connections are served as ever.
         await asyncio.sleep(self._settings.pod.drain_delay_s)
-        self._websockets.refuse_new()
         await self._cleanup_pod_sessions(is_last, reason)
+        await self._step("sockets", self._websockets.close, limit_s=2 * STEP_LIMIT_S)
         await self._step("background loops", self._guard.close)
         await self._step("activity", self._activity.flush)
         await self._step("metadata", self._metadata.flush)
@@ -293,11 +303,10 @@ class SessionServer:
         reconnection = self._sessions.reconnection
         reconnection.keep_streams_alive()
         await reconnection.assert_sockets()
-        for session_id in await reconnection.lost_sessions():
-            self._websockets.session_lost(session_id)
+        self._websockets.sessions_lost(await reconnection.lost_sessions())
 
     async def _sweep_websockets(self) -> None:
-        self._websockets.sweep()
+        await self._websockets.sweep()
         self._simulators.forget_idle()
 
     async def _simulator_inactivity(self) -> None:
