@@ -43,6 +43,9 @@ PUBLIC_ERRORS: Mapping[ErrorCode, PublicError] = {
         409, "The user has as many sessions as are allowed, each with an open connection"
     ),
     ErrorCode.DEVICE_MISMATCH: PublicError(409, "The session belongs to another device of the user"),
+    ErrorCode.CONNECTION_REPLACED: PublicError(
+        409, "A connection is refused, since a later attempt of the same client is connected"
+    ),
     ErrorCode.SIMULATOR_NOT_RUNNING: PublicError(409, "The call needs a simulator with the status RUNNING"),
     ErrorCode.SIMULATOR_LIMIT_REACHED: PublicError(409, "The user has as many live simulators as are allowed"),
     ErrorCode.ORDER_NOT_CANCELABLE: PublicError(409, "The order is filled, canceled or rejected already"),
@@ -114,11 +117,28 @@ def code_response(code: ErrorCode, message: str) -> web.Response:
     )
 
 
-def markdown_table() -> str:
-    """The rows of docs/errors.md."""
-    lines = ["| code | HTTP status | meaning |", "|---|---|---|"]
-    lines += [
+def markdown_page() -> str:
+    """The whole of docs/errors.md, which scripts/generate_error_docs.py writes."""
+    rows = [
         f"| `{code}` | {error.status or 'WebSocket only'} | {error.meaning} |"
         for code, error in PUBLIC_ERRORS.items()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([_PAGE_HEAD, "| code | HTTP status | meaning |", "|---|---|---|", *rows, ""])
+
+
+_PAGE_HEAD = """\
+# Errors
+
+Every error answer of the REST API has this body, whatever its status; `errorMessage` repeats `error`:
+
+```json
+{"success": false, "code": "SESSION_NOT_FOUND", "error": "Session not found", "errorMessage": "Session not found"}
+```
+
+`code` is stable and one of this table; the message is for people and may change. WebSocket `error` and `result`
+frames use the same codes. A 401 has `WWW-Authenticate: Bearer`, a 405 has `Allow`, and a 503 has `Retry-After` in
+seconds. Every answer has an `X-Request-ID` (the caller's own, where it sent one of 1–128 visible ASCII characters),
+under which the service's log tells more.
+
+This page is generated from `session_service/api/errors.py` by `scripts/generate_error_docs.py`.
+"""

@@ -276,7 +276,13 @@ OPERATIONS: tuple[Operation, ...] = (
             },
         ),
         replies={200: Reply("The stream", "EventStream", "text/event-stream")},
-        errors=(ErrorCode.INVALID_REQUEST, *_ONE_SESSION, ErrorCode.OVERLOADED, ErrorCode.POD_TERMINATING),
+        errors=(
+            ErrorCode.INVALID_REQUEST,
+            *_ONE_SESSION,
+            ErrorCode.CONNECTION_REPLACED,
+            ErrorCode.OVERLOADED,
+            ErrorCode.POD_TERMINATING,
+        ),
     ),
     Operation(
         method="GET",
@@ -302,6 +308,8 @@ OPERATIONS: tuple[Operation, ...] = (
             ErrorCode.ORIGIN_NOT_ALLOWED,
             *_ONE_SESSION,
             ErrorCode.SESSION_LIMIT_REACHED,
+            ErrorCode.DEVICE_MISMATCH,
+            ErrorCode.CONNECTION_REPLACED,
             ErrorCode.OVERLOADED,
             ErrorCode.POD_TERMINATING,
         ),

@@ -54,7 +54,7 @@ class SessionHandlers:
         return json_response(answer, status=201 if is_new else 200)
 
     async def handle_list_sessions(self, request: web.Request, identity: Identity) -> web.Response:
-        sessions = await self._sessions.session_ops.list(identity)
+        sessions = await self._sessions.session_ops.list_of_user(identity)
         return json_response({"success": True, "sessions": [self._view(one, identity) for one in sessions]})
 
     async def handle_get_session(self, request: web.Request, identity: Identity) -> web.Response:
@@ -92,6 +92,7 @@ class SessionHandlers:
         if SCOPE_SIMULATORS not in identity.scopes:
             return session_view(session, simulator_token=None, shows_simulator=False)
         simulator_id = session.metadata.get("simulator_id")
-        has_endpoint = simulator_id is not None and session.metadata.get("simulator_endpoint") is not None
-        token = self._sessions.simulator_ops.token(simulator_id) if has_endpoint else None
+        token = None
+        if isinstance(simulator_id, str) and session.metadata.get("simulator_endpoint") is not None:
+            token = self._sessions.simulator_ops.token(simulator_id)
         return session_view(session, simulator_token=token, shows_simulator=True)
