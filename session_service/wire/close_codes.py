@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from session_service.errors import (
     AuthenticationError,
+    ConnectionReplacedError,
     SessionExpiredError,
     SessionNotFoundError,
     SessionServiceError,
@@ -49,6 +50,8 @@ def refusal_code(error: SessionServiceError) -> CloseCode:
         return CloseCode.TOKEN_INVALID
     if isinstance(error, SessionNotFoundError | SessionExpiredError):
         return CloseCode.SESSION_GONE
+    if isinstance(error, ConnectionReplacedError):
+        return CloseCode.REPLACED
     if isinstance(error, UnavailableError):
         return CloseCode.TRY_AGAIN_LATER
     return CloseCode.UNSUPPORTED

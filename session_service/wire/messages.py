@@ -293,14 +293,14 @@ class Result(ServerMessage, tag="result", omit_defaults=True):
     success: bool
     code: str | None = None
     error: str | None = None
-    field: str | None = None
+    field: str | None = None  # the wrong one, where the code is INVALID_REQUEST
+    reason: str | None = None  # the exchange's own words on an order
     simulator_id: str | None = None
     status: str | None = None
     order_id: str | None = None
     filled_quantity: int | None = None
     average_price: float | None = None
     symbols: list[str] | None = None
-    expires_at: str | None = None
 
 
 class ConnectionQualityUpdate(ServerMessage, tag="connection_quality_update"):

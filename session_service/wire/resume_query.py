@@ -57,6 +57,11 @@ def parse(query: Mapping[str, str], *, device_required: bool) -> ResumeQuery:
     )
 
 
+def at(query: ResumeQuery, position: Position) -> ResumeQuery:
+    """The same query, continuing from another position."""
+    return msgspec.structs.replace(query, position=position)
+
+
 def last_event_position(last_event_id: str | None) -> Position | None:
     """``epoch:sequence`` of ``Last-Event-ID`` (WHATWG HTML §9.2.3); anything else is no position, so a snapshot."""
     epoch, separator, sequence = (last_event_id or "").strip().partition(":")

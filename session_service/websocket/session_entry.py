@@ -1,0 +1,64 @@
+"""What the sockets of one session share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from session_service.domain.session import Session
+from session_service.domain.simulator import LIVE_STATUSES, Simulator, SimulatorStatus
+
+
+class SessionEntry:
+    """What the sockets of one session share: who it is, and the last known state of its simulator.
+
+    Heartbeats are answered from here, so that they cost no query, and so that an outage of ours never makes a client
+    believe that its session or device is invalid.
+    """
+
+    __slots__ = (
+        "created_at",
+        "device_id",
+        "expires_at",
+        "session_id",
+        "simulator_id",
+        "simulator_reason",
+        "simulator_status",
+        "simulator_version",
+        "user_id",
+    )
+
+    def __init__(self, session: Session) -> None:
+        self.session_id = session.session_id
+        self.user_id = session.user_id
+        self.device_id = session.device_id
+        self.created_at: datetime = session.created_at
+        self.expires_at: datetime = session.expires_at
+        self.simulator_id: str | None = None
+        self.simulator_status: str = SimulatorStatus.NONE
+        self.simulator_reason: str | None = None
+        self.simulator_version = 0  # raised by events: what was read before one is older than it
+
+    def simulator_read(self, simulator: Simulator | None, version: int) -> None:
+        """Take what a query said, unless an event came after the query began (at ``version``)."""
+        if version != self.simulator_version:
+            return
+        if simulator is None:
+            self.simulator_id, self.simulator_status, self.simulator_reason = None, SimulatorStatus.NONE, None
+        else:
+            self.simulator_id = simulator.simulator_id
+            self.simulator_status = simulator.status
+            self.simulator_reason = simulator.reason
+
+    def simulator_changed(self, simulator_id: str | None, status: str, reason: str | None) -> bool:
+        """Take what an event said. False when it says nothing new, or speaks of a simulator that has a successor."""
+        if (
+            simulator_id != self.simulator_id
+            and self.simulator_status in LIVE_STATUSES
+            and status not in LIVE_STATUSES
+        ):
+            return False
+        self.simulator_version += 1
+        if (simulator_id, status, reason) == (self.simulator_id, self.simulator_status, self.simulator_reason):
+            return False
+        self.simulator_id, self.simulator_status, self.simulator_reason = simulator_id, status, reason
+        return True
