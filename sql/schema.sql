@@ -204,44 +204,49 @@ END;
 $$ LANGUAGE plpgsql;
 
 -- The session of a (user, device): the one that stands, or a new one. One call of a user at a time.
--- outcome: 'existing', 'created' or 'limit'. ended_session_id: the session that made room, if one did.
+-- outcome: 'existing', 'created' or 'limit'. ended_session_id: the session that made room, if one did. The row comes
+-- from inside: the statement that calls this has a snapshot from before it.
 CREATE FUNCTION session.open_session(
     p_session_id TEXT, p_user_id TEXT, p_device_id TEXT, p_timeout INTERVAL, p_limit INTEGER, p_metadata JSONB
-) RETURNS TABLE (outcome TEXT, opened_session_id TEXT, ended_session_id TEXT, ended_simulator BOOLEAN) AS $$
-DECLARE
-    found_id TEXT;
-    made_room_id TEXT;
-    made_room_simulator BOOLEAN;
+) RETURNS TABLE (
+    outcome TEXT, ended_session_id TEXT, ended_simulator BOOLEAN, opened session.active_sessions, metadata JSONB
+) AS $$
 BEGIN
+    outcome := 'existing';
     PERFORM session.lock_user(p_user_id);
     -- Nothing revives an expired session: it is marked, so that the unique index lets a new one in.
     PERFORM session.expire_sessions(p_user_id);
 
-    SELECT a.session_id INTO found_id FROM session.active_sessions a
+    SELECT a.* INTO opened FROM session.active_sessions a
     WHERE a.user_id = p_user_id AND a.device_id = p_device_id AND a.status <> 'EXPIRED';
     IF FOUND THEN
-        RETURN QUERY SELECT 'existing', found_id, NULL::text, NULL::boolean;
+        SELECT m.metadata INTO metadata FROM session.session_metadata m WHERE m.session_id = opened.session_id;
+        RETURN NEXT;
         RETURN;
     END IF;
 
     IF (SELECT count(*) FROM session.active_sessions a
         WHERE a.user_id = p_user_id AND a.status <> 'EXPIRED') >= p_limit THEN
-        SELECT a.session_id INTO made_room_id FROM session.active_sessions a
+        SELECT a.session_id INTO ended_session_id FROM session.active_sessions a
         WHERE a.user_id = p_user_id AND a.status <> 'EXPIRED'
           AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = a.session_id)
         ORDER BY a.created_at, a.session_id
         LIMIT 1;
         IF NOT FOUND THEN
-            RETURN QUERY SELECT 'limit', NULL::text, NULL::text, NULL::boolean;
+            outcome := 'limit';
+            RETURN NEXT;
             RETURN;
         END IF;
-        made_room_simulator := session.end_session(made_room_id, p_user_id);
+        ended_simulator := session.end_session(ended_session_id, p_user_id);
     END IF;
 
     INSERT INTO session.active_sessions (session_id, user_id, status, expires_at, device_id)
-    VALUES (p_session_id, p_user_id, 'ACTIVE', clock_timestamp() + p_timeout, p_device_id);
+    VALUES (p_session_id, p_user_id, 'ACTIVE', clock_timestamp() + p_timeout, p_device_id)
+    RETURNING * INTO opened;
     INSERT INTO session.session_metadata (session_id, metadata) VALUES (p_session_id, p_metadata);
-    RETURN QUERY SELECT 'created', p_session_id, made_room_id, made_room_simulator;
+    outcome := 'created';
+    metadata := p_metadata;
+    RETURN NEXT;
 END;
 $$ LANGUAGE plpgsql;
 
@@ -343,41 +348,46 @@ $$ LANGUAGE plpgsql;
 CREATE FUNCTION simulator.request_start(
     p_simulator_id TEXT, p_session_id TEXT, p_user_id TEXT, p_symbols JSONB, p_cash DOUBLE PRECISION,
     p_limit INTEGER
-) RETURNS TABLE (outcome TEXT, started_simulator_id TEXT) AS $$
+) RETURNS TABLE (outcome TEXT, simulator simulator.instances) AS $$
 DECLARE
     session_row session.active_sessions;
-    live_id TEXT;
 BEGIN
     PERFORM session.lock_user(p_user_id);
     SELECT * INTO session_row FROM session.active_sessions
     WHERE session_id = p_session_id AND user_id = p_user_id FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT 'session_not_found', NULL::text;
+        outcome := 'session_not_found';
+        RETURN NEXT;
         RETURN;
     END IF;
     IF session_row.status = 'EXPIRED' OR session_row.expires_at <= clock_timestamp() THEN
-        RETURN QUERY SELECT 'session_expired', NULL::text;
+        outcome := 'session_expired';
+        RETURN NEXT;
         RETURN;
     END IF;
-    SELECT i.simulator_id INTO live_id FROM simulator.instances i
+    SELECT i.* INTO simulator FROM simulator.instances i
     WHERE i.session_id = p_session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING');
     IF FOUND THEN
-        RETURN QUERY SELECT 'existing', live_id;
+        outcome := 'existing';
+        RETURN NEXT;
         RETURN;
     END IF;
     IF (SELECT count(*) FROM simulator.instances i JOIN session.active_sessions a USING (session_id)
         WHERE i.user_id = p_user_id AND i.target = 'RUNNING'
           AND a.status <> 'EXPIRED' AND a.expires_at > clock_timestamp()) >= p_limit THEN
-        RETURN QUERY SELECT 'limit', NULL::text;
+        outcome := 'limit';
+        RETURN NEXT;
         RETURN;
     END IF;
     INSERT INTO simulator.instances (simulator_id, session_id, user_id, status, initial_symbols, initial_cash)
-    VALUES (p_simulator_id, p_session_id, p_user_id, 'CREATING', p_symbols, p_cash);
-    UPDATE session.session_metadata
-    SET metadata = (metadata - 'simulator_endpoint')
+    VALUES (p_simulator_id, p_session_id, p_user_id, 'CREATING', p_symbols, p_cash)
+    RETURNING * INTO simulator;
+    UPDATE session.session_metadata m
+    SET metadata = (m.metadata - 'simulator_endpoint')
         || jsonb_build_object('simulator_id', p_simulator_id, 'simulator_status', 'CREATING')
     WHERE session_id = p_session_id;
-    RETURN QUERY SELECT 'created', p_simulator_id;
+    outcome := 'created';
+    RETURN NEXT;
 END;
 $$ LANGUAGE plpgsql;
 

@@ -1,9 +1,7 @@
 -- name: sessions.open
--- One call of a user at a time; see session.open_session. The second statement of a POST reads the row.
-SELECT o.outcome, o.ended_session_id, o.ended_simulator, s.*, m.metadata
-FROM session.open_session($1, $2, $3, make_interval(secs => $4), $5, $6) o
-LEFT JOIN session.active_sessions s ON s.session_id = o.opened_session_id
-LEFT JOIN session.session_metadata m ON m.session_id = s.session_id;
+-- One call of a user at a time; see session.open_session.
+SELECT o.outcome, o.ended_session_id, o.ended_simulator, (o.opened).*, o.metadata
+FROM session.open_session($1, $2, $3, make_interval(secs => $4), $5, $6) o;
 
 -- name: sessions.find_by_device
 -- The fast way of an idempotent POST: most calls find the session and need no lock. ux_sessions_user_device.

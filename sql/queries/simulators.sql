@@ -1,7 +1,5 @@
 -- name: simulators.request_start
-SELECT r.outcome, i.*
-FROM simulator.request_start($1, $2, $3, $4, $5, $6) r
-LEFT JOIN simulator.instances i ON i.simulator_id = r.started_simulator_id;
+SELECT r.outcome, (r.simulator).* FROM simulator.request_start($1, $2, $3, $4, $5, $6) r;
 
 -- name: simulators.get
 SELECT * FROM simulator.instances WHERE simulator_id = $1 AND ($2::text IS NULL OR user_id = $2);

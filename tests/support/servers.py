@@ -58,9 +58,7 @@ class TestServers:
         await self.postgres.start()
         await self.valkey.start()
         await self._on_maintenance(f'CREATE DATABASE "{TEMPLATE}"')
-        await migrate(
-            self.postgres.dsn(TEMPLATE), service_role=SERVICE_ROLE, service_password=SERVICE_PASSWORD
-        )
+        await migrate(self.postgres.dsn(TEMPLATE), service_role=SERVICE_ROLE, service_password=SERVICE_PASSWORD)
 
     async def stop(self) -> None:
         await self.valkey.stop()

@@ -13,7 +13,8 @@ from session_service.errors import SchemaError
 from tests.support.servers import SERVICE_ROLE, Database, TestServers
 
 DESCRIBE = """
-SELECT format('%s.%s.%s %s %s %s', table_schema, table_name, column_name, data_type, is_nullable, column_default) AS line
+SELECT format('%s.%s.%s %s %s %s', table_schema, table_name, column_name, data_type, is_nullable, column_default)
+    AS line
 FROM information_schema.columns WHERE table_schema IN ('session', 'simulator', 'public')
 UNION ALL
 SELECT format('%s on %s: %s', conname, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
@@ -35,7 +36,9 @@ async def test_schema_file_equals_the_chain_of_migrations(servers: TestServers, 
     migrated = await asyncpg.connect(database.owner_dsn)
     try:
         await from_file.execute(load_schema())
-        expected = [row["line"] for row in await migrated.fetch(DESCRIBE) if "session_service_migrations" not in row[0]]
+        expected = [
+            row["line"] for row in await migrated.fetch(DESCRIBE) if "session_service_migrations" not in row[0]
+        ]
         described = [row["line"] for row in await from_file.fetch(DESCRIBE)]
         assert len(described) > 60
         assert described == expected
