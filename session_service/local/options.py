@@ -51,11 +51,28 @@ def check(options: LocalOptions) -> config.Settings:
         if not is_free(port):
             raise ConfigurationError("PORT", "a free port on 127.0.0.1", f"{port}, which is taken")
     settings = config.load(with_local_defaults(options.environ)).settings
+    config.check_for_serving(config.load(pod_environ(options, 0, _trial_connections(settings))).settings)
     if settings.server.metrics_port is not None:
         for port in range(settings.server.metrics_port, settings.server.metrics_port + options.pods):
             if not is_free(port) or port in options.ports():
                 raise ConfigurationError("METRICS_PORT", "a free port on 127.0.0.1", f"{port}, which is taken")
     return settings
+
+
+def _trial_connections(settings: config.Settings) -> PodConnections:
+    """Stand-ins for what is not known before the servers run, so that a pod's settings can be checked as a whole."""
+    made = "x" * config.MINIMUM_SECRET_BYTES
+    return PodConnections(
+        postgres_port=1,
+        database="database",
+        service_role="role",
+        service_password=made,
+        redis_port=1,
+        redis_password=made,
+        secret_key=settings.auth.secret_key or made,
+        runner_url="http://127.0.0.1:1",
+        runner_token=made,
+    )
 
 
 def with_local_defaults(environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from session_service.local.ports import LOOPBACK
 from session_service.local.server_error import ServerStartError
 
 READY_LIMIT_S = 60.0
+SERVE = ("-m", "session_service", "serve")
 START_ATTEMPTS = 3
 EXIT_CONFIGURATION = 2
 POLL_INTERVAL_S = 0.02
@@ -55,7 +56,7 @@ class Pod:
         self._said_before_bytes = size_bytes(self._log)
         try:
             self._process = await ChildProcess.start(
-                [sys.executable, "-m", "session_service", "serve"],
+                [sys.executable, *SERVE],
                 environ=self._environ,
                 stdout=log,
                 stderr=log,

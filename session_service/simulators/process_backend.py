@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ REQUEST_LIMIT_S = 10.0  # a create waits up to 5 s for the simulator, a delete 2
 CONNECT_LIMIT_S = 2.0
 WATCH_WAIT_S = 20.0
 FIRST_RETRY_S = 0.1
-LONGEST_RETRY_S = 2.0
+LONGEST_RETRY_S = 0.5
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class ProcessBackend:
             raise _refusal(status, body)
         return status != 409
 
-    async def changes(self) -> AsyncIterator[Workload]:
+    async def changes(self) -> AsyncGenerator[Workload, None]:
         """Long polls; each answer is the whole set, so that nothing is missed between two of them."""
         known: dict[str, Workload] = {}
         version = -1

@@ -79,6 +79,12 @@ class RunnerProcess:
         """Wait until it has ended; says how."""
         return ended_because(await self._running().wait())
 
+    def close_input(self) -> None:
+        """Ask for its end the way our own end does."""
+        stdin = self._running().stdin
+        if stdin is not None:
+            stdin.close()
+
     async def stop(self) -> None:
         """End it with all its simulators."""
         if self._process is not None:

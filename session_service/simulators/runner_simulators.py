@@ -19,18 +19,11 @@ from session_service.simulators.runner_log import SimulatorLog
 LISTEN_LIMIT_S = 30.0
 STOP_LIMIT_S = 2.0
 LISTENING = re.compile(rb"listening on (?P<host>[0-9A-Za-z.\[\]:-]+):(?P<port>[0-9]{1,5})\b")
-# What a simulator gets of the runner's environment: where programs and texts are, and its own two settings.
+# What a simulator gets of the runner's environment: where programs and texts are, and its own settings.
 # Never a secret of the service.
 PASSED_VARIABLES = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "VIRTUAL_ENV",
-    "SEED",
-    "UPDATE_INTERVAL_MS",
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"),
+    *("SEED", "UPDATE_INTERVAL_MS", "HEARTBEAT_TTL_S", "ALLOW_SHORT", "LOG_LEVEL"),
 )
 
 
@@ -157,13 +150,15 @@ class SimulatorProcesses:
         overdue = asyncio.get_running_loop().call_later(LISTEN_LIMIT_S, process.send_signal, signal.SIGKILL)
         try:
             await asyncio.gather(self._read_stdout(simulator, overdue), self._read_stderr(simulator))
-            reason = ended_because(await process.wait())
+            returncode = await process.wait()
         finally:
             overdue.cancel()
             simulator.log.close()
+        reason = ended_because(returncode)
         if simulator.workload.phase is WorkloadPhase.PENDING:
             reason = f"did not start: {reason}"
-        if tail := simulator.log.tail():
+        # Whoever was ended by a signal did not say why.
+        if returncode >= 0 and (tail := simulator.log.tail()):
             reason = f"{reason}: {tail}"
         await self._settle(simulator, WorkloadPhase.FAILED, reason=reason)
 

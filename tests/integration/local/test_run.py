@@ -1,0 +1,370 @@
+"""`session-service local`, whole: the command, its pods, its end."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import psutil
+import pytest
+from redis import asyncio as redis
+
+from session_service.local.data_directory import RunDescription, read_description
+from session_service.local.ports import free_port
+
+READY_LIMIT_S = 40.0
+NOTHING_LEFT_LIMIT_S = 10.0  # interface.md §1
+STOP_LIMIT_S = 30.0
+
+
+class Run:
+    """One `session-service local` in a directory."""
+
+    def __init__(self, data_dir: Path, *, port: int, pods: int = 1, user: str | None = None, **environ: str) -> None:
+        self.data_dir = data_dir
+        self.port = port
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "session_service", "local"),
+                *("--port", str(port), "--pods", str(pods), "--data-dir", str(data_dir)),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "DRAIN_WINDOW_SECONDS": "1", **environ},
+            cwd="/",
+            text=True,
+            user=user,
+            extra_groups=[] if user else None,
+        )
+        self._family: set[psutil.Process] = set()
+
+    def ready(self) -> RunDescription:
+        """Wait for the ready line; it is all that stands on stdout so far."""
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"ready http://127.0.0.1:{self.port}\n", self.errors()
+        self._family = {psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)}
+        return self.description()
+
+    def description(self) -> RunDescription:
+        return read_description(self.data_dir)
+
+    def family(self) -> set[psutil.Process]:
+        """Every process it had when it became ready, and every one it has now."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._family |= set(psutil.Process(self.process.pid).children(recursive=True))
+        return self._family
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.family()
+        self.process.send_signal(number)
+        return self.process.wait(timeout=STOP_LIMIT_S)
+
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._errors.close()
+        left = living(self._family)
+        deadline = time.monotonic() + NOTHING_LEFT_LIMIT_S
+        while left and time.monotonic() < deadline:
+            time.sleep(0.05)
+            left = living(self._family)
+        for process in left:
+            process.kill()
+        assert not left
+
+
+def living(processes: set[psutil.Process]) -> set[psutil.Process]:
+    """Those that run; a zombie that nobody has reaped does not."""
+    found = set()
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def nothing_left(processes: set[psutil.Process]) -> None:
+    assert processes
+    deadline = time.monotonic() + NOTHING_LEFT_LIMIT_S
+    while left := living(processes):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` free neighbours."""
+    while True:
+        first = free_port()
+        try:
+            for port in range(first, first + count):
+                with socket.create_server(("127.0.0.1", port)):
+                    pass
+        except (OSError, OverflowError):
+            continue
+        return first
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def make(name: str = "data", *, pods: int = 1, port: int | None = None, **options: str) -> Run:
+        runs.append(Run(tmp_path / name, port=port or free_ports(pods), pods=pods, **options))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()
+
+
+Start = Callable[..., Run]
+
+
+async def fetch(description: RunDescription, statement: str) -> object:
+    connection = await asyncpg.connect(description.postgres, timeout=10)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def status(url: str, path: str = "/readiness") -> int:
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        return int((await reader.readline()).split()[1])
+    finally:
+        writer.close()
+
+
+async def test_starts_describes_itself_and_ends_in_order(start: Start) -> None:
+    run = start()
+    said = run.ready()
+    assert stat.S_IMODE((run.data_dir / "local.json").stat().st_mode) == 0o600
+    assert set(msgspec.json.decode((run.data_dir / "local.json").read_bytes())) == {
+        *("url", "pods", "postgres", "redis", "secret_key", "supervisor_pid")
+    }
+    assert said.supervisor_pid == run.process.pid
+    assert said.url == said.pods[0].url == f"http://127.0.0.1:{run.port}"
+    assert psutil.pid_exists(said.pods[0].pid)
+    assert await status(said.url) == 200
+    assert await fetch(said, "SELECT to_regclass('session.active_sessions') IS NOT NULL") is True
+    assert await fetch(said, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is True
+    async with redis.Redis.from_url(said.redis) as client:
+        assert await client.ping()
+    assert "Try it" in run.errors()
+    assert run.end() == 0
+    nothing_left(run.family())
+    assert not (run.data_dir / "local.json").exists()
+    assert run.process.stdout is not None
+    assert run.process.stdout.read() == ""
+
+
+async def test_data_and_keys_survive_a_restart(start: Start) -> None:
+    first = start()
+    key = first.ready().secret_key
+    await fetch(first.description(), "CREATE TABLE public.kept AS SELECT 42 AS n")
+    assert first.end(signal.SIGINT) == 0
+    second = start()
+    assert second.ready().secret_key == key
+    assert await fetch(second.description(), "SELECT n FROM public.kept") == 42
+
+
+def test_nothing_is_left_after_kill_and_the_next_run_starts(start: Start) -> None:
+    first = start()
+    first.ready()
+    first.end(signal.SIGKILL)
+    second = start()  # at once: what is left of the first is still ending
+    second.ready()
+    nothing_left(first.family())
+
+
+def test_nothing_is_left_of_a_frozen_database_either(start: Start) -> None:
+    run = start()
+    run.ready()
+    servers = [process for process in run.family() if process.name().startswith("postgres")]
+    assert len(servers) > 3
+    for process in servers:
+        process.suspend()
+    run.end(signal.SIGKILL)
+    nothing_left(run.family())
+
+
+def test_nothing_is_left_after_kill_while_it_starts(start: Start) -> None:
+    run = start()
+    deadline = time.monotonic() + READY_LIMIT_S
+    while not any(process.name().startswith("postgres") for process in run.family()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    run.end(signal.SIGKILL)
+    nothing_left(run.family())
+
+
+def test_a_signal_while_it_starts_ends_it_in_order(start: Start) -> None:
+    run = start()
+    deadline = time.monotonic() + READY_LIMIT_S
+    while len(run.family()) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert run.end() == 0
+    nothing_left(run.family())
+
+
+def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+    run = start()
+    said = run.ready()
+    psutil.Process(said.pods[0].pid).suspend()  # an orderly end would have to wait for it
+    run.family()
+    run.process.terminate()
+    deadline = time.monotonic() + READY_LIMIT_S
+    while "stopping" not in run.errors():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert run.end() == 1
+    nothing_left(run.family())
+
+
+async def test_a_pod_that_ended_comes_back_on_its_port(start: Start) -> None:
+    run = start(pods=2)
+    before = run.ready()
+    assert [pod.url for pod in before.pods] == [f"http://127.0.0.1:{run.port + index}" for index in range(2)]
+    os.kill(before.pods[1].pid, signal.SIGKILL)
+    await again(run, lambda: run.description().pods[1].pid != before.pods[1].pid)
+    after = run.description()
+    assert [pod.url for pod in after.pods] == [pod.url for pod in before.pods]
+    assert after.pods[0] == before.pods[0]
+    async with asyncio.timeout(READY_LIMIT_S):
+        while True:
+            try:
+                if await status(after.pods[1].url) == 200:
+                    break
+            except OSError:
+                await asyncio.sleep(0.05)
+    assert run.end() == 0
+
+
+async def again(run: Run, condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(READY_LIMIT_S):
+        while not condition():
+            run.family()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey-server"])
+async def test_a_server_that_ended_comes_back_on_its_port(start: Start, name: str) -> None:
+    run = start()
+    said = run.ready()
+    server = next(child for child in psutil.Process(run.process.pid).children() if child.name().startswith(name))
+    server.kill()
+    async with asyncio.timeout(READY_LIMIT_S):
+        while True:
+            try:
+                if name == "postgres":
+                    assert await fetch(said, "SELECT 1") == 1
+                else:
+                    async with redis.Redis.from_url(said.redis) as client:
+                        assert await client.ping()
+                break
+            except (OSError, asyncpg.PostgresError, redis.RedisError):
+                await asyncio.sleep(0.05)
+    assert run.description() == said
+    assert run.end() == 0
+
+
+def test_two_runs_stand_side_by_side(start: Start) -> None:
+    one, two = start("one"), start("two")
+    assert one.ready().postgres != two.ready().postgres
+    assert one.end() == two.end() == 0
+
+
+def test_a_second_run_in_the_same_directory_is_refused(start: Start) -> None:
+    run = start()
+    run.ready()
+    second = start()
+    assert second.process.wait(timeout=READY_LIMIT_S) == 2
+    assert "DATA_DIR" in second.errors()
+    assert str(run.data_dir) in second.errors()
+    assert len(second.errors().splitlines()) == 1
+    assert run.end() == 0
+
+
+def test_a_taken_port_is_refused_and_leaves_nothing(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = start(port=port)
+        assert run.process.wait(timeout=READY_LIMIT_S) == 2
+    assert f"PORT must be a free port on 127.0.0.1; it was {port}, which is taken" in run.errors()
+    assert not run.data_dir.exists()
+
+
+def test_a_wrong_setting_is_refused_in_one_line(start: Start) -> None:
+    run = start(SESSION_TIMEOUT_SECONDS="soon")
+    assert run.process.wait(timeout=READY_LIMIT_S) == 2
+    assert len(run.errors().splitlines()) == 1
+    assert "SESSION_TIMEOUT_SECONDS" in run.errors()
+    assert not run.data_dir.exists()
+
+
+@pytest.fixture
+def root_only() -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root has directories that nobody else can enter")
+    directory = Path(tempfile.mkdtemp(prefix="root-only-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_root_runs_it_where_only_root_can_enter(root_only: Path) -> None:
+    (root_only / "inner").mkdir(mode=0o700)
+    run = Run(root_only / "inner/data", port=free_ports(1))
+    try:
+        run.ready()
+        owners = {process.uids().effective for process in run.family() if process.name().startswith("postgres")}
+        assert 0 not in owners
+        assert run.end() == 0
+    finally:
+        run.close()
+    for directory in (root_only, root_only / "inner", root_only / "inner/data"):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert directory.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs all of this file as an ordinary user anyway")
+def test_an_ordinary_user_runs_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    reaches = subprocess.run(
+        [sys.executable, "-c", "import session_service"], user="nobody", extra_groups=[], cwd="/"
+    )
+    if reaches.returncode != 0:
+        pytest.skip("the checkout stands where an ordinary user cannot enter")
+    directory = Path(tempfile.mkdtemp())
+    shutil.chown(directory, "nobody")
+    run = Run(directory / "data", port=free_ports(1), user="nobody")
+    try:
+        run.ready()
+        assert {process.username() for process in run.family()} == {"nobody"}
+        assert run.end() == 0
+    finally:
+        run.close()
+        shutil.rmtree(directory)

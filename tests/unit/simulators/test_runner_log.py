@@ -1,0 +1,35 @@
+import os
+from pathlib import Path
+
+from session_service.simulators import runner_log
+from session_service.simulators.runner_log import SimulatorLog, prune
+
+
+def test_is_bounded_in_size(tmp_path: Path) -> None:
+    log = SimulatorLog(tmp_path, "sim", secret="")
+    line = b"x" * 1023 + b"\n"
+    for _ in range(3 * runner_log.LIMIT_BYTES // len(line)):
+        log.write(line, telling=False)
+    log.close()
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert set(sizes) == {"sim.log", "sim.log.1"}
+    assert all(size <= runner_log.LIMIT_BYTES for size in sizes.values())
+
+
+def test_tells_the_last_telling_lines_without_the_secret(tmp_path: Path) -> None:
+    log = SimulatorLog(tmp_path, "sim", secret="hunter2")
+    log.write(b"not told\n", telling=False)
+    for number in range(10):
+        log.write(b"line %d hunter2\n" % number, telling=True)
+    log.close()
+    assert log.tail() == " | ".join(f"line {number} ***" for number in range(5, 10))
+
+
+def test_keeps_the_newest_files(tmp_path: Path) -> None:
+    for number in range(runner_log.KEPT_FILES + 5):
+        path = tmp_path / f"{number}.log"
+        path.touch()
+        os.utime(path, (number, number))
+    prune(tmp_path)
+    kept = {int(path.stem) for path in tmp_path.iterdir()}
+    assert kept == set(range(5, runner_log.KEPT_FILES + 5))
