@@ -58,6 +58,7 @@ RESYNC_EVERY_S = 2.0
 TEARDOWN_EVERY_S = 1.0
 INACTIVE_EVERY_S = 10.0
 PRESENCE_FLUSH_EVERY_S = 0.2
+MEASURE_EVERY_S = 5.0
 SIMULATOR_ROWS_KEPT_S = 86_400.0
 
 
@@ -223,7 +224,8 @@ class SessionServer:
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
         guard.every("simulator_teardown", TEARDOWN_EVERY_S, self._reconciler.tear_down)
         guard.every("simulator_inactivity", INACTIVE_EVERY_S, self._simulator_inactivity)
-        guard.every("simulator_gauges", FLUSH_EVERY_S * 5, self._simulators.measure)
+        guard.every("session_gauge", MEASURE_EVERY_S, self._sessions.session_ops.measure)
+        guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
         guard.spawn("simulator_watch", self._reconciler.watch())
         guard.spawn("event_outbox", database.events.run_outbox())
         guard.spawn("event_inbox", database.events.run_inbox())
@@ -267,7 +269,8 @@ class SessionServer:
         """
         now = int(time.time())
         pod_name = self._settings.server.pod_name
-        for session_id in self._websockets.session_ids():
+        session_ids = self._websockets.session_ids()
+        for session_id in session_ids:
             self._metadata.put(session_id, pod_terminating=True, termination_time=now, previous_pod=pod_name)
         await self._step("metadata", self._metadata.flush)
         # With no pod to go to there is nothing to wait for.
@@ -277,11 +280,11 @@ class SessionServer:
             lambda: self._websockets.drain(reason, window_s=window_s),
             limit_s=window_s + CLOSE_SOCKETS_LIMIT_S,
         )
-        stop = self._settings.simulator.shutdown_policy is ShutdownPolicy.STOP or is_last
-        if stop and is_last is not None:
+        if is_last is not None and (is_last or self._settings.simulator.shutdown_policy is ShutdownPolicy.STOP):
+            stopped_sessions = None if is_last else session_ids
             await self._step(
                 "simulators",
-                lambda: self._simulators.stop_all("pod_terminated", STOP_SIMULATORS_LIMIT_S),
+                lambda: self._simulators.stop_all("pod_terminated", stopped_sessions, STOP_SIMULATORS_LIMIT_S),
                 limit_s=STOP_SIMULATORS_LIMIT_S + 1,
             )
 

@@ -12,6 +12,7 @@ SQLSTATE rules (docs/operations.md, "PostgreSQL"):
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -138,6 +139,7 @@ class Postgres:
             raise DatabaseUnavailableError
         loop = asyncio.get_running_loop()
         started = loop.time()
+        measured_from = time.perf_counter()  # the loop's clock may count whole milliseconds
         attempt = 0
         while True:
             attempt += 1
@@ -146,7 +148,9 @@ class Postgres:
                 async with asyncio.timeout_at(started + REQUEST_LIMIT_S):
                     async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                         result = await call(connection)
-                self._metrics.db_operation_duration_seconds.labels(operation).observe(loop.time() - started)
+                self._metrics.db_operation_duration_seconds.labels(operation).observe(
+                    time.perf_counter() - measured_from
+                )
                 return result
             except _NOT_DONE as error:
                 if not retry:

@@ -132,9 +132,14 @@ class SimulatorRepository:
         )
         return [simulator_of(record) for record in records]
 
-    async def stop_all(self, reason: str) -> list[Simulator]:
+    async def stop_all(self, reason: str, session_ids: Sequence[str] | None) -> list[Simulator]:
+        """Ask every simulator (of these sessions, when given) to stop; those that this call asked."""
         records = await self._postgres.fetch(
-            self._queries["simulators.stop_all"], reason, operation="stop_all_simulators", repeatable=True
+            self._queries["simulators.stop_all"],
+            reason,
+            session_ids,
+            operation="stop_all_simulators",
+            repeatable=True,
         )
         return [simulator_of(record) for record in records]
 

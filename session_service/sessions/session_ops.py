@@ -142,6 +142,9 @@ class SessionOps:
         """Delete what has run out, by ``session.cleanup_expired_sessions()``."""
         if count := await self._repository.cleanup():
             log.info("expired sessions deleted", count=count)
+
+    async def measure(self) -> None:
+        """Set the gauge of sessions from PostgreSQL: all pods show the same."""
         self._metrics.active_sessions.set(await self._repository.count_unexpired())
 
     def _first_metadata(self, device_id: str, client: ClientInfo) -> dict[str, object]:

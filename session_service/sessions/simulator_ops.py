@@ -117,9 +117,9 @@ class SimulatorOps:
         """The session's running simulator, for a socket that is already known to be the session's."""
         return await self._simulators.running(session_id)
 
-    def token(self, simulator_id: str) -> str:
+    async def token(self, simulator_id: str) -> str:
         """The simulator's secret. For callers with the scope `simulators` only."""
-        return self._simulators.token(simulator_id)
+        return await self._simulators.token(simulator_id)
 
     async def _own_address(self, identity: Identity, simulator_id: str) -> SimulatorAddress:
         simulator = await self.get(identity, simulator_id)

@@ -113,8 +113,9 @@ class SimulatorManager:
         token = self._tokens.token(simulator.simulator_id)
         return SimulatorAddress(simulator.session_id, simulator.simulator_id, simulator.endpoint, token)
 
-    def token(self, simulator_id: str) -> str:
+    async def token(self, simulator_id: str) -> str:
         """The simulator's secret, for callers with the scope `simulators` only."""
+        await self._tokens.load()
         return self._tokens.token(simulator_id)
 
     def suspect(self, session_id: str, simulator_id: str) -> None:
@@ -129,18 +130,24 @@ class SimulatorManager:
             self._announce(simulator)
             self._reconciler.poke(simulator.simulator_id)
 
-    async def stop_all(self, reason: str, limit_s: float) -> int:
-        """Stop every simulator and wait, at most ``limit_s``, until the workloads are gone. Returns how many remain.
+    async def stop_all(self, reason: str, session_ids: Sequence[str] | None, limit_s: float) -> int:
+        """Stop the simulators of these sessions (None: every one), and wait until their workloads are gone.
 
-        For the last pod that goes; what remains is found by the next pod that starts.
+        Waits at most ``limit_s``; returns how many remain then. What remains is found by the next pod that starts.
         """
         deadline = self._clock() + limit_s
-        for simulator in await self._repository.stop_all(reason):
+        stopping = set()
+        for simulator in await self._repository.stop_all(reason, session_ids):
+            stopping.add(simulator.simulator_id)
             self._announce(simulator)
         while True:
             await self._reconciler.resync()
             await self._reconciler.tear_down()
-            remaining = len(await self._repository.unsettled()) + await self._repository.teardown_count()
+            unsettled = await self._repository.unsettled()
+            if session_ids is None:
+                remaining = len(unsettled) + await self._repository.teardown_count()
+            else:
+                remaining = len(stopping.intersection(unsettled))
             if remaining == 0 or self._clock() > deadline:
                 return remaining
             await asyncio.sleep(0.05)

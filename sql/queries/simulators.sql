@@ -71,9 +71,9 @@ WHERE simulator_id IN (
 RETURNING *;
 
 -- name: simulators.stop_all
--- The last pod goes: nobody is left to look after these.
+-- A pod goes, and these go with it: those of some sessions, or all ($2 null) where no pod is left to look after them.
 UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = $1
-WHERE status IN ('CREATING', 'STARTING', 'RUNNING')
+WHERE status IN ('CREATING', 'STARTING', 'RUNNING') AND ($2::text[] IS NULL OR session_id = ANY ($2))
 RETURNING *;
 
 -- name: simulators.prune
