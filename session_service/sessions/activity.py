@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
-
 from session_service.database.sessions import SessionRepository
-from session_service.errors import DatabaseUnavailableError
-
-log = structlog.get_logger(__name__)
 
 _WRITE_EVERY_PART = 0.1  # of the session's timeout: expiry lags behind activity by no more than this
 _WRITE_EVERY_MAX_S = 30.0
@@ -43,14 +38,14 @@ class ActivityLog:
         self._written.pop(session_id, None)
 
     async def flush(self) -> None:
-        """Write what is due. What cannot be written is kept for the next time."""
+        """Write what is due. Raises DatabaseUnavailableError; what could not be written is kept for the next time.
+
+        It must not pass in silence: whoever expires sessions next would not know of activity that extends them.
+        """
         while self._unwritten:
             batch = dict(list(self._unwritten.items())[:_BATCH])
             now = self._clock()
-            try:
-                await self._repository.touch({session_id: now - at for session_id, at in batch.items()})
-            except DatabaseUnavailableError:
-                return
+            await self._repository.touch({session_id: now - at for session_id, at in batch.items()})
             for session_id, at in batch.items():
                 self._written[session_id] = at
                 if self._unwritten.get(session_id) == at:

@@ -1,0 +1,138 @@
+"""ActivityLog under a clock of the test's own: what is written, when, and what an outage keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from session_service.database.sessions import SessionRepository
+from session_service.errors import DatabaseUnavailableError
+from session_service.sessions.activity import ActivityLog
+
+
+class FailingSessions(SessionRepository):
+    """Keeps what was written; ``away`` while PostgreSQL does not answer."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.written: list[dict[str, float]] = []
+        self.attempts = 0
+
+    async def touch(self, ages_s: Mapping[str, float]) -> None:
+        self.attempts += 1
+        if self.away:
+            raise DatabaseUnavailableError
+        self.written.append(dict(ages_s))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sessions() -> FailingSessions:
+    return FailingSessions()
+
+
+@pytest.fixture
+def activity(sessions: FailingSessions, clock: Clock) -> ActivityLog:
+    return ActivityLog(sessions, timeout_s=100, clock=clock)
+
+
+async def test_an_entry_says_when_the_activity_was_not_when_it_is_written(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
+    activity.touch("a")
+    clock.now += 3
+    activity.touch("b")
+    clock.now += 1
+    await activity.flush()
+    assert sessions.written == [{"a": 4.0, "b": 1.0}]
+
+
+async def test_the_last_activity_counts(activity: ActivityLog, sessions: FailingSessions, clock: Clock) -> None:
+    activity.touch("a")
+    clock.now += 3
+    activity.touch("a")
+    await activity.flush()
+    assert sessions.written == [{"a": 0.0}]
+
+
+async def test_nothing_to_write_is_no_statement(activity: ActivityLog, sessions: FailingSessions) -> None:
+    await activity.flush()
+    activity.touch("a")
+    await activity.flush()
+    await activity.flush()
+    assert sessions.attempts == 1
+
+
+async def test_writes_are_throttled_to_a_tenth_of_the_timeout(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
+    for _ in range(100):  # ten seconds of ten touches a second
+        activity.touch("a")
+        await activity.flush()
+        clock.now += 0.1
+    assert len(sessions.written) == 1
+    clock.now += 0.01
+    activity.touch("a")
+    await activity.flush()
+    assert len(sessions.written) == 2
+
+
+async def test_an_outage_keeps_what_could_not_be_written(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
+    sessions.away = True
+    activity.touch("a")
+    with pytest.raises(DatabaseUnavailableError):
+        await activity.flush()
+    clock.now += 60
+    activity.touch("b")
+    with pytest.raises(DatabaseUnavailableError):
+        await activity.flush()
+    sessions.away = False
+    await activity.flush()
+    assert sessions.written == [{"a": 60.0, "b": 0.0}]
+
+
+async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
+    class TouchedMeanwhile(FailingSessions):
+        async def touch(self, ages_s: Mapping[str, float]) -> None:
+            await super().touch(ages_s)
+            if len(self.written) == 1:
+                clock.now += 5
+                activity.touch("a")
+
+    sessions = TouchedMeanwhile()
+    activity = ActivityLog(sessions, timeout_s=10, clock=clock)
+    activity.touch("a")
+    await activity.flush()
+    clock.now += 1
+    await activity.flush()
+    assert sessions.written == [{"a": 0.0}, {"a": 1.0}]
+
+
+async def test_a_session_that_is_over_is_forgotten(activity: ActivityLog, sessions: FailingSessions) -> None:
+    activity.touch("a")
+    activity.touch("b")
+    activity.forget("a")
+    await activity.flush()
+    assert sessions.written == [{"b": 0.0}]
+
+
+async def test_more_than_a_batch_goes_in_several_statements(activity: ActivityLog, sessions: FailingSessions) -> None:
+    for number in range(2500):
+        activity.touch(str(number))
+    await activity.flush()
+    assert [len(batch) for batch in sessions.written] == [1000, 1000, 500]
