@@ -214,8 +214,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     image: Annotated[str | None, _setting("SIMULATOR_IMAGE", "a container image")] = None
     namespace: Annotated[str | None, _setting("KUBERNETES_NAMESPACE", "a namespace")] = None
     exchange_service: Annotated[
-        str | None,
-        _setting("EXCHANGE_MANAGER_SERVICE", "host:port of an exchange", pattern=r"^[^:\s]+:\d{1,5}$"),
+        Annotated[str, Meta(pattern=r"^[^:\s]+:\d{1,5}$")] | None,
+        _setting("EXCHANGE_MANAGER_SERVICE", "host:port of an exchange"),
     ] = None
     max_per_user: Annotated[int, _setting("MAX_SIMULATORS_PER_USER", "an integer, 1 to 10000", ge=1, le=10000)] = 2
     inactivity_timeout_s: Annotated[
