@@ -55,11 +55,11 @@ class SessionHandlers:
 
     async def handle_list_sessions(self, request: web.Request, identity: Identity) -> web.Response:
         sessions = await self._sessions.session_ops.list_of_user(identity)
-        return json_response({"success": True, "sessions": [self._view(one, identity) for one in sessions]})
+        return json_response({"success": True, "sessions": [await self._view(one, identity) for one in sessions]})
 
     async def handle_get_session(self, request: web.Request, identity: Identity) -> web.Response:
         session = await self._sessions.session_ops.get(identity, session_id_of(request))
-        return json_response({"success": True, "session": self._view(session, identity)})
+        return json_response({"success": True, "session": await self._view(session, identity)})
 
     async def handle_session_ready(self, request: web.Request, identity: Identity) -> web.Response:
         await self._sessions.session_ops.ready(identity, session_id_of(request))
@@ -73,7 +73,7 @@ class SessionHandlers:
         session_id = session_id_of(request)
         body = await read_body(request, self._reconnect_body)
         session = await self._sessions.reconnection.reconnect(identity, session_id, body.device_id, body.attempt)
-        return json_response({"success": True, "session": self._view(session, identity)})
+        return json_response({"success": True, "session": await self._view(session, identity)})
 
     async def handle_end_session(self, request: web.Request, identity: Identity) -> web.Response:
         ended = await self._sessions.session_ops.end(identity, session_id_of(request))
@@ -88,11 +88,11 @@ class SessionHandlers:
             return json_response(sessions_ended([]))
         return json_response(sessions_ended(await self._sessions.session_ops.end_many(identity, device_id)))
 
-    def _view(self, session: Session, identity: Identity) -> dict[str, Any]:
+    async def _view(self, session: Session, identity: Identity) -> dict[str, Any]:
         if SCOPE_SIMULATORS not in identity.scopes:
             return session_view(session, simulator_token=None, shows_simulator=False)
         simulator_id = session.metadata.get("simulator_id")
         token = None
         if isinstance(simulator_id, str) and session.metadata.get("simulator_endpoint") is not None:
-            token = self._sessions.simulator_ops.token(simulator_id)
+            token = await self._sessions.simulator_ops.token(simulator_id)
         return session_view(session, simulator_token=token, shows_simulator=True)
