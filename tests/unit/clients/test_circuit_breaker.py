@@ -133,7 +133,8 @@ async def open_it(it: CircuitBreaker) -> None:
 
 
 async def test_opens_at_the_threshold_and_closes_with_a_probe() -> None:
-    clock, changes = Clock(), []
+    clock = Clock()
+    changes: list[tuple[str, int]] = []
     it = breaker(clock, changes)
     assert await it.call(answers) == "answer"
     await open_it(it)
@@ -185,7 +186,8 @@ async def test_only_one_of_many_callers_probes() -> None:
     it = breaker(clock, [])
     await open_it(it)
     clock.now_s += 1.0
-    gate, calls = asyncio.Event(), []
+    gate = asyncio.Event()
+    calls: list[None] = []
 
     async def slow() -> None:
         calls.append(None)
