@@ -112,14 +112,14 @@ async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
             await super().touch(ages_s)
             if len(self.written) == 1:
                 clock.now += 5
-                activity.touch("a")
+                log.touch("a")
 
     sessions = TouchedMeanwhile()
-    activity = ActivityLog(sessions, timeout_s=10, clock=clock)
-    activity.touch("a")
-    await activity.flush()
+    log = ActivityLog(sessions, timeout_s=10, clock=clock)
+    log.touch("a")
+    await log.flush()
     clock.now += 1
-    await activity.flush()
+    await log.flush()
     assert sessions.written == [{"a": 0.0}, {"a": 1.0}]
 
 
