@@ -18,6 +18,15 @@ LAUNCHER = child_launcher.__file__
 REAP_LIMIT_S = 5.0  # after SIGKILL; only a process in uninterruptible sleep needs longer
 
 
+# Where the dynamic linker finds the interpreter's own library, on machines that keep it in an unusual place.
+LIBRARY_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+def with_libraries(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` and what this interpreter needs to start once more: even the launcher of another program does."""
+    return {**{name: os.environ[name] for name in LIBRARY_VARIABLES if name in os.environ}, **environ}
+
+
 class Account(msgspec.Struct, frozen=True):
     """The user that a child of root runs as; it needs no entry in the user database."""
 
@@ -86,7 +95,7 @@ class ChildProcess:
         """Start it. Raises OSError when it cannot be started; a program that is not there ends with code 127."""
         process = await asyncio.create_subprocess_exec(
             *launcher_command(command, death_signal=death_signal, account=account),
-            env=dict(environ),
+            env=with_libraries(environ),
             cwd=cwd,
             stdin=stdin,
             stdout=stdout,

@@ -18,14 +18,19 @@ async def ensure_database(
 
     Raises SchemaError for a schema newer than this release, ServerStartError for what else PostgreSQL refuses.
     """
+    # The server has no TLS; asked for it, the client would look for certificates in a home directory that may be
+    # somebody else's.
+    without_tls = "?sslmode=disable"
     try:
-        connection = await asyncpg.connect(maintenance_dsn, timeout=CONNECT_LIMIT_S, command_timeout=CREATE_LIMIT_S)
+        connection = await asyncpg.connect(
+            maintenance_dsn + without_tls, timeout=CONNECT_LIMIT_S, command_timeout=CREATE_LIMIT_S
+        )
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
                 await connection.execute(f'CREATE DATABASE "{database}"')
         finally:
             await connection.close()
-        report = await migrate(dsn, service_role=service_role, service_password=service_password)
+        report = await migrate(dsn + without_tls, service_role=service_role, service_password=service_password)
     except asyncpg.PostgresError as error:
         raise ServerStartError("the database", str(error)) from error
     done = f"{len(report.applied)} migrations applied" if report.applied else "up to date"

@@ -14,6 +14,7 @@ import sys
 from typing import Protocol
 
 from session_service.aiokit import process_table
+from session_service.aiokit.child_process import with_libraries
 from session_service.config import Settings
 from session_service.errors import SessionServiceError
 from session_service.local.backoff import Backoff
@@ -281,7 +282,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            env={name: self._options.environ[name] for name in ("PATH", "LANG") if name in self._options.environ},
+            env=with_libraries({}),
         )
 
     def _watch(self, server: Server) -> None:

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import psutil
 import pytest
 from redis import asyncio as redis
 
+import session_service
 from session_service.local.data_directory import RunDescription, read_description
 from session_service.local.ports import free_port
 
@@ -31,13 +33,22 @@ STOP_LIMIT_S = 30.0
 class Run:
     """One `session-service local` in a directory."""
 
-    def __init__(self, data_dir: Path, *, port: int, pods: int = 1, user: str | None = None, **environ: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int,
+        pods: int = 1,
+        user: str | None = None,
+        python: str = sys.executable,
+        **environ: str,
+    ) -> None:
         self.data_dir = data_dir
         self.port = port
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "session_service", "local"),
+                *(python, "-m", "session_service", "local"),
                 *("--port", str(port), "--pods", str(pods), "--data-dir", str(data_dir)),
             ],
             stdout=subprocess.PIPE,
@@ -101,6 +112,16 @@ def living(processes: set[psutil.Process]) -> set[psutil.Process]:
                 found.add(process)
         except psutil.NoSuchProcess:
             continue
+    return found
+
+
+def named(name: str, processes: set[psutil.Process]) -> list[psutil.Process]:
+    """Those of this name that are there."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name().startswith(name):
+                found.append(process)
     return found
 
 
@@ -204,7 +225,7 @@ def test_nothing_is_left_after_kill_and_the_next_run_starts(start: Start) -> Non
 def test_nothing_is_left_of_a_frozen_database_either(start: Start) -> None:
     run = start()
     run.ready()
-    servers = [process for process in run.family() if process.name().startswith("postgres")]
+    servers = named("postgres", run.family())
     assert len(servers) > 3
     for process in servers:
         process.suspend()
@@ -215,7 +236,7 @@ def test_nothing_is_left_of_a_frozen_database_either(start: Start) -> None:
 def test_nothing_is_left_after_kill_while_it_starts(start: Start) -> None:
     run = start()
     deadline = time.monotonic() + READY_LIMIT_S
-    while not any(process.name().startswith("postgres") for process in run.family()):
+    while not named("postgres", run.family()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     run.end(signal.SIGKILL)
@@ -276,7 +297,7 @@ async def again(run: Run, condition: Callable[[], bool]) -> None:
 async def test_a_server_that_ended_comes_back_on_its_port(start: Start, name: str) -> None:
     run = start()
     said = run.ready()
-    server = next(child for child in psutil.Process(run.process.pid).children() if child.name().startswith(name))
+    (server,) = named(name, set(psutil.Process(run.process.pid).children()))
     server.kill()
     async with asyncio.timeout(READY_LIMIT_S):
         while True:
@@ -341,7 +362,7 @@ def test_root_runs_it_where_only_root_can_enter(root_only: Path) -> None:
     run = Run(root_only / "inner/data", port=free_ports(1))
     try:
         run.ready()
-        owners = {process.uids().effective for process in run.family() if process.name().startswith("postgres")}
+        owners = {process.uids().effective for process in named("postgres", run.family())}
         assert 0 not in owners
         assert run.end() == 0
     finally:
@@ -351,16 +372,52 @@ def test_root_runs_it_where_only_root_can_enter(root_only: Path) -> None:
         assert directory.stat().st_uid == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs all of this file as an ordinary user anyway")
-def test_an_ordinary_user_runs_it(tmp_path_factory: pytest.TempPathFactory) -> None:
-    reaches = subprocess.run(
-        [sys.executable, "-c", "import session_service"], user="nobody", extra_groups=[], cwd="/"
-    )
-    if reaches.returncode != 0:
-        pytest.skip("the checkout stands where an ordinary user cannot enter")
+@pytest.fixture
+def reachable_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An interpreter with this project that ``nobody`` can run; root's own may stand where only root can enter."""
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user runs all of this file as an ordinary user anyway")
+    if nobody_can_use(Path(sys.executable)):
+        yield Path(sys.executable)
+        return
+    directory = Path(tempfile.mkdtemp())
+    try:
+        directory.chmod(0o755)
+        base, name = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
+        shutil.copytree(
+            base / "lib" / name,
+            directory / "base/lib" / name,
+            ignore=shutil.ignore_patterns("site-packages", "test", "__pycache__", "config-*", "idlelib"),
+        )
+        (directory / "base/bin").mkdir()
+        for program in (base / "bin" / name, *(base / "lib").glob("libpython*")):
+            shutil.copy2(program, directory / "base" / program.parent.name)
+        subprocess.run([directory / "base/bin" / name, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+        project = directory / "project"
+        for package in ("session_service", "exchange_simulator", "exchange_api"):
+            shutil.copytree(Path(session_service.__file__).parents[1] / package, project / package)
+        paths = f"{project}\n{sysconfig.get_path('purelib')}\n"
+        (directory / "venv/lib" / name / "site-packages/project.pth").write_text(paths)
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(directory / "base/lib"))
+        if not nobody_can_use(directory / "venv/bin/python"):
+            pytest.skip("the dependencies are installed where an ordinary user cannot enter")
+        yield directory / "venv/bin/python"
+    finally:
+        shutil.rmtree(directory)
+
+
+def nobody_can_use(python: Path) -> bool:
+    command = [str(python), "-c", "import session_service.server"]
+    try:
+        return subprocess.run(command, user="nobody", extra_groups=[], cwd="/", capture_output=True).returncode == 0
+    except PermissionError:
+        return False
+
+
+def test_an_ordinary_user_runs_it(reachable_python: Path) -> None:
     directory = Path(tempfile.mkdtemp())
     shutil.chown(directory, "nobody")
-    run = Run(directory / "data", port=free_ports(1), user="nobody")
+    run = Run(directory / "data", port=free_ports(1), user="nobody", python=str(reachable_python))
     try:
         run.ready()
         assert {process.username() for process in run.family()} == {"nobody"}
