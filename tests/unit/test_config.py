@@ -215,7 +215,8 @@ def test_a_strong_production_configuration_is_served() -> None:
 def test_dotenv_lines(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(
-        "# a comment\n\nA=1\nexport B = two words # a remark\nC='quoted # not a remark'\nD=\"x\"\nE=a=b\nF=\nG='open\n"
+        "# a comment\n\nA=1\nexport B = two words # a remark\n"
+        "C='quoted # not a remark'\nD=\"x\"\nE=a=b\nF=\nG='open\n"
     )
     assert config.read_dotenv(file) == {
         "A": "1",
