@@ -27,6 +27,7 @@ FETCH_TIMEOUT_S = 3.0
 MAX_RESPONSE_BYTES = 1 << 20
 MAX_KEYS = 100
 FRESH_S = 300.0  # older keys are fetched again, beside the requests that use them
+SETTLED_S = 600.0  # older keys are used only after a fetch was tried: a pod that idled may have missed a withdrawal
 STALE_S = 24 * 3600.0  # older keys are not trusted any more: the issuer may have withdrawn one long ago
 REFETCH_SPACING_S = 30.0
 UNKNOWN_KEY_ID_S = 300.0
@@ -81,10 +82,11 @@ def _usable_key(key: dict[str, Any], algorithm: str) -> VerificationKey | None:
 class JwksKeys:
     """Holds the key set of one issuer and finds the key of a token.
 
-    Keys are fetched at the start, again after 5 minutes of age (requests do not wait for that), and for a key id that
-    is not among them. At most one fetch is under way; two are at least 30 s apart, except that until keys were loaded
-    once the breaker alone sets the pace (1 s, doubling up to 30 s). A failed fetch keeps the keys there are, for up
-    to 24 hours after they were fetched. A key id that the issuer does not know is remembered for 5 minutes.
+    Keys are fetched at the start, again after 5 minutes of age (requests do not wait for that; after 10 minutes they
+    do), and for a key id that is not among them. At most one fetch is under way; two are at least 30 s apart, except
+    that while there are no keys the breaker alone sets the pace (1 s, doubling up to 30 s). A failed fetch keeps the
+    keys there are, for up to 24 hours after they were fetched. A key id that the issuer does not know is remembered
+    for 5 minutes.
 
     ``clock`` is monotonic. ``on_change()`` is called when the set of keys has changed: what was verified with the old
     ones is no longer sure.
@@ -132,6 +134,8 @@ class JwksKeys:
             await self.refresh()
             if self._age_s() > STALE_S:
                 raise AuthServiceUnavailableError
+        elif self._age_s() > SETTLED_S and self._may_refetch():
+            await self.refresh()
         key = self._known(key_id)
         if key is None:
             if key_id is not None and self._unknown.get(key_id, 0.0) > self._clock():

@@ -30,15 +30,16 @@ _PATTERN = re.compile(
             # A member of a JSON object or Python dict that stands in a string, quotes escaped or not.
             rf"(?P<member>{_TELLING_NAME}\\*[\"']\s*:\s*\\*[\"'])(?:[^\"'\\]|\\u[0-9a-f]{{4}})+",
             # Compact JWS, whole or cut off: its header is a JSON object in base64url, so it begins with one of these.
-            r"(?P<jws>e(?-i:yJ|yA|yI|wo|wk|w0)[A-Za-z0-9_=-]{6,}(?:\.[A-Za-z0-9_=-]*)+)",
+            r"(?P<jws>(?-i:eyJ|eyA|eyI|ewo|ewk|ew0)[A-Za-z0-9_=-]{6,}(?:\.[A-Za-z0-9_=-]*)+)",
             # The same once more in base64url: the content of the subprotocol without its prefix.
             r"(?P<wrapped>(?-i:ZXlK|ZXlB|ZXlJ)[A-Za-z0-9_=-]{16,})",
         )
     ),
     re.IGNORECASE,
 )
-# The pattern is searched for only in a line that holds one of these: most hold none.
-_HINTS = ("bearer", "token", "authorization", "passw", "secret", "ey", "ew", "zxl")
+# The pattern is searched for only in a line that holds one of these, since that is slow and most lines hold none.
+_WORDS = ("bearer", "token", "authorization", "passw", "secret")
+_ENCODED = ("eyJ", "eyA", "eyI", "ewo", "ewk", "ew0", "ZXl")
 
 
 def is_secret_key(key: str) -> bool:
@@ -49,7 +50,7 @@ def is_secret_key(key: str) -> bool:
 def redact_text(text: str) -> str:
     """``text`` with everything that looks like a token or a secret replaced by ``[redacted]``."""
     folded = text.lower()
-    if not any(hint in folded for hint in _HINTS):
+    if not any(word in folded for word in _WORDS) and not any(start in text for start in _ENCODED):
         return text
     return _PATTERN.sub(_replacement, text)
 

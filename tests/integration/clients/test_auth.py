@@ -268,6 +268,16 @@ class TestKeySet:
         async with asyncio.timeout(1):
             assert await client.validate(signed(PRIVATE, "one"))
 
+    async def test_a_pod_that_idled_does_not_use_a_withdrawn_key(
+        self, remote: Remote, make_client: Make, clock: Clock
+    ) -> None:
+        remote.answer = answers({"keys": [jwk(PRIVATE, "one")]})
+        client = await make_client(self.settings(remote))
+        remote.answer = answers({"keys": [jwk(NEXT_PRIVATE, "two")]})
+        clock.now_s += 601
+        with pytest.raises(AuthenticationError):
+            await client.validate(signed(PRIVATE, "one"))
+
     async def test_keys_outlive_an_issuer_that_is_away_for_a_day(
         self, remote: Remote, make_client: Make, clock: Clock
     ) -> None:
