@@ -38,8 +38,9 @@ class OneSidedMarketError(RuntimeError):
 
 
 class Market:
-    """Book, makers and takers of one symbol. `last_price` is in ticks, `last_size` in shares. `changed` is set with every
-    change of the quote, and reset by the reader.
+    """Book, makers and takers of one symbol. `last_price` is in ticks, `last_size` in shares.
+
+    `changed` is set with every change of the quote, and reset by whoever reads it.
 
     Methods that trade return the fills of users' resting orders (those with an owner).
     """

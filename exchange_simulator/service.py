@@ -200,6 +200,8 @@ class ExchangeSimulatorService:
         except CallRefusedError as error:
             await refuse(context, error)
         with session.streaming(self._loop):
+            # A client that waits at the head sees that it was accepted, however long the next update takes.
+            await context.send_initial_metadata(())
             await send_updates(session, request, symbols, context.write)
         if self._stopping:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the simulator is stopping")
