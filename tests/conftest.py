@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+import structlog
 
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 
 
 def pytest_configure() -> None:
-    """Say that there is no current event loop. Otherwise looptime, asking for it before a synchronous test, makes one
+    """Set up what is global to the process. There is no current event loop: otherwise looptime, asking for it before a synchronous test, makes one
     that nobody closes.
     """
     asyncio.set_event_loop(None)
+    # Plain tracebacks: structlog's default, with every frame's variables, takes seconds and holds up the loop.
+    *processors, _renderer = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors, plain])
 
 
 @pytest.fixture(scope="session")
