@@ -14,8 +14,10 @@ from tests.support.service import Service
 
 
 def pytest_configure() -> None:
-    """Set up what is global to the process. There is no current event loop: otherwise looptime, asking for it before a synchronous test, makes one
-    that nobody closes.
+    """Set up what is global to the process.
+
+    There is no current event loop: otherwise looptime, asking for it before a synchronous test, makes one that nobody
+    closes.
     """
     asyncio.set_event_loop(None)
     # Plain tracebacks: structlog's default, with every frame's variables, takes seconds and holds up the loop.
