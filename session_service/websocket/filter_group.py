@@ -93,8 +93,7 @@ class FilterGroup:
             self._advance(receiver)
 
     def join(self, receiver: Receiver) -> None:
-        """Take in a socket that was sent everything up to the head that the group was given."""
-        self.carry()
+        """Take in the first socket of a new group."""
         self._level[receiver] = None
 
     def begin(self, receiver: Receiver, snapshot: MarketUpdate) -> None:

@@ -21,7 +21,8 @@ from session_service.websocket.streams import Attachment, StreamLimits, StreamMa
 from tests.support.scripted_exchange import SYMBOLS, CheckedSink, Reader, ScriptedExchange
 
 SESSION = "session-1"
-FILTERS: tuple[frozenset[str] | None, ...] = (None, frozenset({"AAPL"}), frozenset({"MSFT", "TSLA"}))
+Filters = tuple[frozenset[str] | None, ...]
+FILTERS: Filters = (None, frozenset({"AAPL"}), frozenset({"MSFT", "TSLA"}))
 TIGHT = StreamLimits(
     unsent_limit_bytes=1_500, low_water_bytes=300, pending_order_updates=12, pending_bytes=6_000, recent_items=30
 )
@@ -37,6 +38,7 @@ class World:
         self.simulator: str | None = "simulator-1"
         self.database_away = False
         self.lost: list[str] = []
+        self.filters = FILTERS
         self.streams = StreamManager(exchange, self.address_of, self.metrics, loop.time, limits=limits)
         self.streams.on_stream_lost = lambda _session_id, simulator_id: self.lost.append(simulator_id)
 
@@ -89,7 +91,7 @@ def in_fake_time(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
 Action = tuple[Any, ...]
 
 WHICH = st.integers(0, 2)  # which socket
-FILTER = st.sampled_from(FILTERS)
+FILTER = st.integers(0, len(FILTERS) - 1)  # which of the filters that this example has
 QUOTED = st.sets(st.sampled_from(SYMBOLS))
 # A place that a client may state: in the window, before it, ahead of the head, of another epoch, or none.
 BACK = st.one_of(st.integers(0, 6), st.integers(-3, 60))
@@ -107,11 +109,10 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     ATTACH,
     st.tuples(st.just("resume"), WHICH, BACK, HONEST),
     st.tuples(st.just("detach"), WHICH),
-    st.tuples(st.just("stall"), WHICH, st.sampled_from((0, 1_000, 5_000))),
+    st.tuples(st.just("stall"), WHICH, st.sampled_from((0, 5_000))),
     st.tuples(st.just("drain"), WHICH),
     st.tuples(st.just("drain"), WHICH),
-    st.tuples(st.just("symbols"), WHICH, FILTER),
-    st.tuples(st.just("refresh"), WHICH),
+    st.tuples(st.sampled_from(("symbols", "refresh")), WHICH, FILTER),
     st.tuples(st.sampled_from(("break", "restart", "replace"))),
     st.tuples(st.sampled_from(("offline", "lookup_fails")), st.sampled_from((0.05, 1.0, 8.0))),
 )
@@ -195,10 +196,11 @@ async def act_on_socket(world: World, tab: Tab, action: Action) -> None:
             sink.unsent += unsent
         case ("drain", _):
             sink.drain()
-        case ("symbols", _, symbols):
+        case ("symbols", _, which):
+            symbols = world.filters[which % len(world.filters)]
             sink.symbols = lambda: symbols
             attachment.set_symbols(symbols)
-        case ("refresh", _):
+        case ("refresh", _, _):
             before = len(sink.frames)
             try:
                 attachment.refresh()
@@ -216,7 +218,8 @@ async def act(world: World, tabs: dict[int, Tab], action: Action) -> None:
             tab.attachment.detach()
             tab.sink.detached = True
         if kind == "attach":
-            _, which, back, honest, symbols = action
+            _, which, back, honest, filter_number = action
+            symbols = world.filters[filter_number % len(world.filters)]
             sink = CheckedSink(world.exchange)
             stated = stated_position(world.exchange, back, honest)
             tabs[which] = Tab(world, sink, world.attach(sink, stated, symbols))
@@ -229,8 +232,9 @@ async def act(world: World, tabs: dict[int, Tab], action: Action) -> None:
         await act_on_exchange(world, action)
 
 
-async def run_oracle(window: int, script: list[Action]) -> None:
+async def run_oracle(window: int, filters: Filters, script: list[Action]) -> None:
     async with world(ScriptedExchange(window), TIGHT) as made:
+        made.filters = filters
         tabs: dict[int, Tab] = {}
         for action in script:
             await act(made, tabs, action)
@@ -249,9 +253,13 @@ async def run_oracle(window: int, script: list[Action]) -> None:
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(window=st.sampled_from((4, 20, 2_048)), script=st.lists(ACTIONS, min_size=10, max_size=60))
-def test_every_socket_gets_what_follows_or_a_snapshot(window: int, script: list[Action]) -> None:
-    in_fake_time(lambda: run_oracle(window, script))
+@given(
+    window=st.sampled_from((4, 20, 2_048)),
+    filters=st.sampled_from((FILTERS, FILTERS[:1], FILTERS[1:2])),
+    script=st.lists(ACTIONS, min_size=10, max_size=60),
+)
+def test_every_socket_gets_what_follows_or_a_snapshot(window: int, filters: Filters, script: list[Action]) -> None:
+    in_fake_time(lambda: run_oracle(window, filters, script))
 
 
 # --- the cases one by one ----------------------------------------------------------------------------------------
@@ -429,6 +437,41 @@ async def test_a_slow_reader_gets_one_merged_frame_when_it_has_drained() -> None
         sink.drain()
         await asyncio.sleep(0.5)
         assert sink.ranges == [(1, 1, True), (2, 21, False)]
+
+
+@fake_time
+async def test_a_reader_that_has_drained_shares_again_with_those_that_kept_up() -> None:
+    async with world() as made:
+        slow, quick = CheckedSink(made.exchange), CheckedSink(made.exchange)
+        await made.open(slow)
+        await made.open(quick)
+        slow.unsent = 10**6
+        made.exchange.publish(symbols=["AAPL"])
+        await asyncio.sleep(0.1)
+        slow.drain()
+        made.exchange.publish(symbols=["AAPL"])
+        await asyncio.sleep(0.1)
+        made.exchange.publish(symbols=["AAPL"])
+        await asyncio.sleep(0.1)
+        assert quick.ranges == [(1, 1, True), (2, 2, False), (3, 3, False), (4, 4, False)]
+        assert slow.ranges == [(1, 1, True), (2, 3, False), (4, 4, False)]
+
+
+@fake_time
+async def test_a_socket_that_joins_others_of_its_filter_brings_them_to_the_head() -> None:
+    async with world() as made:
+        chosen = frozenset({"MSFT"})
+        first, second = CheckedSink(made.exchange), CheckedSink(made.exchange)
+        first.symbols = second.symbols = lambda: chosen
+        await made.open(first, None, chosen)
+        made.exchange.publish(symbols=["AAPL"])
+        await asyncio.sleep(0.1)
+        second.position = Position(made.exchange.epoch, 2)
+        assert (await made.open(second, second.position, chosen)).resumed
+        made.exchange.publish(symbols=["MSFT"])
+        await asyncio.sleep(0.1)
+        assert first.ranges == [(1, 1, True), (2, 2, False), (3, 3, False)]
+        assert second.ranges == [(3, 3, False)]
 
 
 @fake_time
