@@ -1,7 +1,7 @@
 """The README's own lines, as they stand there: a new user who pastes them gets what it says.
 
-Only the port and the user differ. The lines run in a directory whose ``.venv`` is this interpreter's and whose ``.local`` is the
-run's data directory, as in a checkout after ``make run``.
+Only the port and the user differ. The lines run in a directory whose ``.venv`` is this interpreter's and whose
+``.local`` is the run's data directory, as in a checkout after ``make run``.
 """
 
 from __future__ import annotations
