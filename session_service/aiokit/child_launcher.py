@@ -40,8 +40,8 @@ def tie_to_parent(parent_pid: int, death_signal: int) -> None:
 def become_user(uid: int, gid: int) -> None:
     """Give up root for good: no supplementary groups, then the group, then the user."""
     os.setgroups([])
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    os.setgid(gid)  # for root, these set the real and the saved ids too
+    os.setuid(uid)
 
 
 def main(arguments: list[str]) -> int:

@@ -64,7 +64,6 @@ class Supervisor:
         self._secrets: Secrets = data.secrets()
         self._secret_key = settings.auth.secret_key or self._secrets.secret_key
         self._guardian: asyncio.subprocess.Process | None = None
-        self._stopping = False
         pool_connections = settings.database.max_connections * options.pods
         self._postgres = EmbeddedPostgres(
             find_postgres(),
@@ -98,7 +97,6 @@ class Supervisor:
             work.cancel()
             await asyncio.wait({work})
         finally:
-            self._stopping = True
             await self._end()
         if not work.cancelled():
             work.result()  # it ends by itself only with an error
@@ -262,10 +260,13 @@ class Supervisor:
         """Pods first, orderly and together; then what they stand on. Every step is bounded by its own limit."""
         if self._pods:
             self._console.attention("stopping")
+        stages: list[list[Server]] = [[*self._pods], [self._runner, self._valkey], [self._postgres]]
         try:
-            await asyncio.gather(*(pod.stop() for pod in self._pods))
-            await asyncio.gather(self._runner.stop(), self._valkey.stop())
-            await self._postgres.stop()
+            for stage in stages:
+                ends = await asyncio.gather(*(server.stop() for server in stage), return_exceptions=True)
+                for server, end in zip(stage, ends, strict=True):
+                    if isinstance(end, BaseException):  # the guardian ends it
+                        self._console.attention(f"{server.name}: {end}")
         finally:
             self._postgres.close()
             self._data.remove_description()

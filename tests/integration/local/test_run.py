@@ -348,6 +348,15 @@ def test_a_wrong_setting_is_refused_in_one_line(start: Start) -> None:
     assert not run.data_dir.exists()
 
 
+def test_data_of_another_version_are_refused_in_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data/postgres/data").mkdir(parents=True)
+    (tmp_path / "data/postgres/data/PG_VERSION").write_text("9\n")
+    run = start()
+    assert run.process.wait(timeout=READY_LIMIT_S) == 2
+    assert "DATA_DIR must be one made with PostgreSQL" in run.errors().splitlines()[-1]
+    assert "Traceback" not in run.errors()
+
+
 @pytest.fixture
 def root_only() -> Iterator[Path]:
     if os.geteuid() != 0:
