@@ -139,7 +139,12 @@ class SessionOps:
         await self._repository.settle(RECONNECTING_LIMIT_S)
 
     async def cleanup(self) -> None:
-        """Delete what has run out, by ``session.cleanup_expired_sessions()``."""
+        """Delete what has run out, by ``session.cleanup_expired_sessions()``.
+
+        That function knows nothing of activity that is not written yet, nor does it tell anyone: so expiry comes
+        first.
+        """
+        await self.expire()
         if count := await self._repository.cleanup():
             log.info("expired sessions deleted", count=count)
 

@@ -107,6 +107,7 @@ RETURNING s.*, m.metadata;
 SELECT count(*) FROM session.active_sessions WHERE status <> 'EXPIRED' AND expires_at > now();
 
 -- name: sessions.still_there
--- Of these sessions, those that can still be served: a lost event is found by its absence here.
+-- Of these sessions, those that have not ended: a lost event is found by its absence here. What has only run out is
+-- the expiry round's, which writes waiting activity first and says the right reason.
 SELECT session_id FROM session.active_sessions
-WHERE session_id = ANY ($1::text[]) AND status <> 'EXPIRED' AND expires_at > now();
+WHERE session_id = ANY ($1::text[]) AND status <> 'EXPIRED';
