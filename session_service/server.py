@@ -50,7 +50,7 @@ CLOSE_SOCKETS_LIMIT_S = 5.0
 STEP_LIMIT_S = 5.0
 
 # How often each round is made, seconds.
-EXPIRE_EVERY_S = 1.0
+EXPIRE_EVERY_S = 0.5  # an open socket hears of it within a second
 CLEANUP_EVERY_S = 30.0
 FLUSH_EVERY_S = 1.0
 WEBSOCKET_SWEEP_EVERY_S = 1.0
