@@ -50,6 +50,7 @@ _AWAY = (
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.TooManyConnectionsError,  # 53300
     asyncpg.InterfaceError,  # the driver's own: connection closed, pool closing
+    asyncpg.InternalClientError,  # the driver's own: the connection broke between two steps of a statement
     OSError,
     TimeoutError,
     EOFError,
@@ -147,7 +148,13 @@ class Postgres:
             try:
                 async with asyncio.timeout_at(started + REQUEST_LIMIT_S):
                     async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                        result = await call(connection)
+                        try:
+                            result = await call(connection)
+                        except asyncpg.InternalClientError:
+                            # The server ended the connection in the middle of a statement and the driver lost count
+                            # of what it does: it must not go back to the pool, where it would fail for ever.
+                            connection.terminate()
+                            raise
                 self._metrics.db_operation_duration_seconds.labels(operation).observe(
                     time.perf_counter() - measured_from
                 )
