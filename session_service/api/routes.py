@@ -31,9 +31,8 @@ from session_service.telemetry.metrics import Metrics
 from session_service.websocket.manager import WebSocketManager
 from session_service.wire.proxies import trusted_networks
 
-MAX_HEADER_BYTES = (
-    16 * 1024
-)  # of one header or the request line: a token may have 8 KiB, and is then refused by a 401
+MAX_HEADER_BYTES = 16 * 1024  # a token may have 8 KiB, and a longer one is to be refused by a 401
+MAX_REQUEST_LINE_BYTES = 32 * 1024  # two ids of 10 KB are not found, which is clearer than a bad request
 
 
 def build_app(
@@ -90,7 +89,7 @@ def runner_options() -> dict[str, Any]:
         "access_log": None,
         "auto_decompress": False,
         "logger": server_logger(),
-        "max_line_size": MAX_HEADER_BYTES,
+        "max_line_size": MAX_REQUEST_LINE_BYTES,
         "max_field_size": MAX_HEADER_BYTES,
     }
 
