@@ -11,8 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 
 .PHONY: run test check format bench faults protos image lock clean
 
+# Tied to this make, so that a run ends with it, however it ends.
 run: $(VENV)/.run
-	@exec $(BIN)/session-service local --port $(PORT) --pods $(PODS) --data-dir $(DATA_DIR)
+	@exec $(BIN)/python -I -S session_service/aiokit/child_launcher.py --parent $$PPID --death-signal 15 -- \
+		$(BIN)/session-service local --port "$(PORT)" --pods "$(PODS)" --data-dir "$(DATA_DIR)"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
