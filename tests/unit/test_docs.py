@@ -73,6 +73,27 @@ def test_every_path_that_the_architecture_names_exists() -> None:
     assert missing == []
 
 
+def test_the_architecture_names_every_background_loop() -> None:
+    source = read(ROOT / "session_service" / "server.py")
+    rows = re.search(r"^\| loop \|.*?\n\n", read(ROOT / "ARCHITECTURE.md"), re.MULTILINE | re.DOTALL)
+    assert rows is not None
+    named = [name for row in rows[0].strip().splitlines() for name in CODE.findall(row.split("|")[1])]
+    assert named
+    assert set(named) == set(re.findall(r'guard\.(?:every|spawn)\("(\w+)"', source))
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    code = [path for top in ("session_service", "exchange_simulator", "sql") for path in (ROOT / top).rglob("*.*")]
+    named = {
+        name
+        for path in [*code, ROOT / "Makefile"]
+        if path.suffix in {".py", ".sql", ""}
+        for name in re.findall(r"\bdocs/[\w-]+\.md\b", read(path))
+    }
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def test_every_state_is_in_the_lifecycle() -> None:
     page = set(CODE.findall(read(DOCS / "lifecycle.md")))
     for enum in (SessionStatus, SimulatorStatus, SimulatorTarget, EndReason):
