@@ -231,8 +231,9 @@ class WebSocketConnection(ClientConnection):
             self.closed_by_peer = action.by_peer
             if not action.by_peer:
                 self._traffic.error(action.code.name.lower())
-            self._write(close_frame(action.code, action.reason))
             self.close_code = action.code
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(close_frame(action.code, action.reason))
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_LIMIT_S, self.abort)
         if action.by_peer and self._transport is not None:
             self._transport.close()  # after what is still to be written; `feed_eof` follows

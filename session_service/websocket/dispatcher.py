@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import structlog
 
 from session_service.clients.auth import AuthClient
@@ -60,6 +61,13 @@ log = structlog.get_logger(__name__)
 
 STREAM_WAIT_S = 1.0  # how long an answer waits to know where the stream continues
 MAX_WAITING_COMMANDS = 64  # the rate limit allows bursts of 40; only a stuck simulator lets more wait
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What answers a command. ``then`` is called once it was sent: it lets frames flow that must not come before."""
+
+    outgoing: Outgoing
+    then: Callable[[], None] | None = None
 
 
 class WebSocketDispatcher:
@@ -163,41 +171,38 @@ class WebSocketDispatcher:
         try:
             while commands and not connection.is_leaving() and connection.identity is not None:
                 command = commands.popleft()
-                outgoing = await self._answer(connection, connection.identity, entry, command)
-                connection.send(outgoing)
-                if isinstance(command, Reconnect) and connection.attachment is not None:
-                    connection.attachment.start()  # its frames continue after the result, never before it
+                answer = await self._answer(connection, connection.identity, entry, command)
+                connection.send(answer.outgoing)
+                if answer.then is not None and not connection.is_leaving():
+                    answer.then()
         finally:
             connection.commands = None
 
     async def _answer(
         self, connection: WebSocketConnection, identity: Identity, entry: SessionEntry, command: Command
-    ) -> Outgoing:
+    ) -> Answer:
         try:
             if isinstance(command, Reconnect):
                 return await self._reconnect(connection, identity, entry, command)
-            return await self._carry_out(connection, identity, entry, command)
+            if isinstance(command, Subscribe):
+                return self._subscribe(connection, command)
+            if isinstance(command, RequestFullRefresh):
+                return self._refresh_data(connection, entry, command)
+            return Answer(await self._carry_out(identity, entry, command))
         except SessionServiceError as error:
             self._traffic.error(error.code.lower())
             field = error.field if isinstance(error, InvalidRequestError) else None
-            return self._emitters.failure(command.request_id, error.code, error.message, field)
+            return Answer(self._emitters.failure(command.request_id, error.code, error.message, field))
         except Exception:  # a fault of ours must cost the client one answer, not its connection
             log.exception("command_failed", command=str(command.__struct_config__.tag))
             self._traffic.error(ErrorCode.INTERNAL_ERROR.lower())
-            return self._emitters.failure(command.request_id, ErrorCode.INTERNAL_ERROR, "Internal error")
+            return Answer(self._emitters.failure(command.request_id, ErrorCode.INTERNAL_ERROR, "Internal error"))
 
     async def _carry_out(
         self,
-        connection: WebSocketConnection,
         identity: Identity,
         entry: SessionEntry,
-        command: StartSimulator
-        | StopSimulator
-        | RequestSession
-        | RequestFullRefresh
-        | Subscribe
-        | SubmitOrder
-        | CancelOrder,
+        command: StartSimulator | StopSimulator | RequestSession | SubmitOrder | CancelOrder,
     ) -> Outgoing:
         simulators, request_id = self._sessions.simulator_ops, command.request_id
         if isinstance(command, SubmitOrder):
@@ -214,15 +219,6 @@ class WebSocketDispatcher:
         if isinstance(command, CancelOrder):
             state = await simulators.cancel_order(identity, _simulator_of(entry), command.order_id)
             return self._order_result(request_id, state)
-        if isinstance(command, Subscribe):
-            if connection.attachment is not None:
-                connection.attachment.set_symbols(frozenset(command.symbols) or None)
-            return self._emitters.result(request_id, symbols=command.symbols)
-        if isinstance(command, RequestFullRefresh):
-            if connection.attachment is None:
-                raise SimulatorNotRunningError(entry.simulator_status)
-            connection.attachment.refresh()
-            return self._emitters.result(request_id)
         if isinstance(command, StartSimulator):
             StartSimulatorRequest(initial_symbols=command.initial_symbols).check()
             simulator, _ = await simulators.start_simulator(
@@ -235,6 +231,25 @@ class WebSocketDispatcher:
         session = await self._sessions.session_ops.own(identity, entry.session_id)
         current = await simulators.get_for_session(identity, entry.session_id)
         return self._emitters.session_info(request_id, session, current)
+
+    def _subscribe(self, connection: WebSocketConnection, command: Subscribe) -> Answer:
+        """The result, then a snapshot under the new filter."""
+        attachment, symbols = connection.attachment, frozenset(command.symbols) or None
+        outgoing = self._emitters.result(command.request_id, symbols=command.symbols)
+        if attachment is None:
+            return Answer(outgoing)
+        attachment.check_symbols(symbols)
+        return Answer(outgoing, lambda: attachment.set_symbols(symbols))
+
+    def _refresh_data(
+        self, connection: WebSocketConnection, entry: SessionEntry, command: RequestFullRefresh
+    ) -> Answer:
+        """The result, then a snapshot."""
+        attachment = connection.attachment
+        if attachment is None:
+            raise SimulatorNotRunningError(entry.simulator_status)
+        attachment.check_running()
+        return Answer(self._emitters.result(command.request_id), attachment.refresh)
 
     def _order_result(self, request_id: str, order: OrderState) -> Outgoing:
         rejected = order.status is OrderStatus.REJECTED
@@ -250,7 +265,7 @@ class WebSocketDispatcher:
 
     async def _reconnect(
         self, connection: WebSocketConnection, identity: Identity, entry: SessionEntry, request: Reconnect
-    ) -> Outgoing:
+    ) -> Answer:
         """Only what is known of session and device is said to be invalid; what could not be asked stays valid."""
         success, gone, resumed, message = False, False, False, "reconnected"
         try:
@@ -270,7 +285,7 @@ class WebSocketDispatcher:
             position = None
             if request.epoch is not None and request.sequence is not None:
                 position = Position(request.epoch, request.sequence)
-            attachment.resume(position)  # holds the frames: they continue after the result (``_run_commands``)
+            attachment.resume(position)  # holds the frames: they continue after the result
             try:
                 if request.symbols is not None:
                     attachment.set_symbols(frozenset(request.symbols) or None)
@@ -278,9 +293,10 @@ class WebSocketDispatcher:
                 success, message = False, error.message
             await attachment.ready(STREAM_WAIT_S)
             resumed = attachment.resumed
-        return self._emitters.reconnect_result(
+        outgoing = self._emitters.reconnect_result(
             entry, request, success=success, message=message, gone=gone, resumed=resumed
         )
+        return Answer(outgoing, None if attachment is None else attachment.start)
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coro)

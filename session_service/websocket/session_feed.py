@@ -175,6 +175,14 @@ class Attachment:
         self.symbols = symbols or None
         self._feed.place(self)
 
+    def check_symbols(self, symbols: frozenset[str] | None) -> None:
+        """Raise what ``set_symbols`` would, changing nothing: an answer can then go out before the snapshot."""
+        self._feed.check_symbols(symbols)
+
+    def check_running(self) -> None:
+        """Raise what ``refresh`` would, as above."""
+        self._feed.check_running()
+
     def refresh(self) -> None:
         """Answer with a snapshot, whatever was pending. Raises ``SimulatorNotRunningError`` where there is none."""
         self._feed.check_running()
