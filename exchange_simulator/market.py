@@ -32,6 +32,9 @@ MAX_IMPACT_TICKS = 3.0
 MAX_ABSORBED_PER_STEP = 500
 """Shares that makers take from users' orders priced through the fair value, per side and step."""
 
+NO_USER_FILLS: list[Fill] = []
+"""Shared; nobody changes a list of fills."""
+
 
 class OneSidedMarketError(RuntimeError):
     """A side of the book is empty: a defect, since makers quote both sides after every change."""
@@ -195,9 +198,6 @@ class Market:
         if price in quotes:
             self.book.cancel(quotes.pop(price))
         self._place(side, quotes, range(price, price + 1))
-
-
-NO_USER_FILLS: list[Fill] = []
 
 
 def absorbable(available: int, limit: int) -> int:
