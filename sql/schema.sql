@@ -318,6 +318,41 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
+-- The sockets that a pod knows to be open, written again where they are missing: the table is unlogged, so it is empty
+-- after a crash of PostgreSQL, and a pod that was taken for dead may be alive. Sessions first, as everywhere.
+CREATE FUNCTION session.assert_sockets(
+    p_pod_id TEXT, p_session_ids TEXT[], p_client_ids TEXT[], p_attempts BIGINT[], p_kinds TEXT[]
+) RETURNS INTEGER AS $$
+DECLARE
+    missing TEXT[];
+    written TEXT[];
+BEGIN
+    SELECT array_agg(DISTINCT t.session_id) INTO missing
+    FROM unnest(p_session_ids, p_client_ids) AS t (session_id, client_id)
+    WHERE NOT EXISTS (SELECT 1 FROM session.sockets k
+                      WHERE k.session_id = t.session_id AND k.client_id = t.client_id);
+    IF missing IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM 1 FROM session.active_sessions a
+    WHERE a.session_id = ANY (missing) ORDER BY a.session_id FOR UPDATE;
+    WITH put AS (
+        INSERT INTO session.sockets (session_id, client_id, pod_id, attempt, kind)
+        SELECT t.session_id, t.client_id, p_pod_id, t.attempt, t.kind
+        FROM unnest(p_session_ids, p_client_ids, p_attempts, p_kinds) AS t (session_id, client_id, attempt, kind)
+        JOIN session.active_sessions a USING (session_id)
+        WHERE a.status <> 'EXPIRED' AND a.session_id = ANY (missing)
+        ON CONFLICT (session_id, client_id) DO NOTHING
+        RETURNING session_id
+    )
+    SELECT array_agg(DISTINCT session_id) INTO written FROM put;
+    UPDATE session.active_sessions SET status = 'ACTIVE', disconnected_at = NULL
+    WHERE session_id = ANY (written) AND status IN ('RECONNECTING', 'INACTIVE');
+    PERFORM session.put_presence(again, '{}'::jsonb) FROM unnest(written) AS again;
+    RETURN coalesce(cardinality(written), 0);
+END;
+$$ LANGUAGE plpgsql;
+
 -- A pod incarnation is no more: its sockets are gone, their sessions wait for their clients.
 CREATE FUNCTION session.bury_pod(p_pod_id TEXT) RETURNS INTEGER AS $$
 DECLARE

@@ -81,8 +81,13 @@ class Reconnection:
         """The round: say what could not be said, and write this pod's rows again where they are missing."""
         for row, by_client in list(self._unsaid.values()):
             await self._say_closed(row, by_client)
-        if self._open:
-            await self._repository.assert_sockets(list(self._open.values()), self._pod_id)
+        rows = list(self._open.values())
+        if rows:
+            await self._repository.assert_sockets(rows, self._pod_id)
+        for row in rows:
+            if (row.session_id, row.client_id) not in self._open:
+                # It closed while the statement was on its way, which may have written it after its end.
+                await self._say_closed(row, by_client=False)
 
     def keep_streams_alive(self) -> None:
         """A server-sent event stream sends nothing upstream: that it is open is its session's activity."""
