@@ -301,6 +301,7 @@ class SessionServer:
     async def _check_database(self) -> None:
         await self._database.ping()
         await self._tokens.load()  # reads the schema: a database that was never migrated is not ready
+        await self._membership.ensure_registered()
 
     async def _socket_round(self) -> None:
         reconnection = self._sessions.reconnection

@@ -39,6 +39,7 @@ _RETRY_PAUSE_S = 0.05
 _CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
     "instances_session_id_fkey": SessionNotFoundError,
     "sockets_session_id_fkey": SessionNotFoundError,
+    "sockets_pod_id_fkey": DatabaseUnavailableError,  # this pod's row is not there yet, or not any more: soon it is
     "session_metadata_session_id_fkey": SessionNotFoundError,
 }
 

@@ -27,12 +27,15 @@ class PodMembership:
         self._version = version
         self._registered = False
 
+    async def ensure_registered(self) -> None:
+        """Without its row the pod can take no socket: before that it is not ready. Raises DatabaseUnavailableError."""
+        if not self._registered:
+            await self._register()
+
     async def renew(self) -> None:
         """Register, or raise the beat. A row that was lost is written again. Raises DatabaseUnavailableError."""
         if not (self._registered and await self._repository.beat(self.pod_id)):
-            waiting = await self._repository.register(self.pod_id, self.pod_name, self._address, self._version)
-            self._registered = True
-            log.info("pod registered", pod_id=self.pod_id, sessions_waiting=waiting)
+            await self._register()
         await self._presence.announce({"address": self._address, "version": self._version, "pod_id": self.pod_id})
 
     async def start_draining(self) -> bool | None:
@@ -49,3 +52,8 @@ class PodMembership:
             await self._repository.leave(self.pod_id)
         except DatabaseUnavailableError:
             log.warning("the pod's row could not be removed", pod_id=self.pod_id)
+
+    async def _register(self) -> None:
+        waiting = await self._repository.register(self.pod_id, self.pod_name, self._address, self._version)
+        self._registered = True
+        log.info("pod registered", pod_id=self.pod_id, sessions_waiting=waiting)
