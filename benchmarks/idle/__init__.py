@@ -1,0 +1,1 @@
+"""Many quiet connections: the clients and servers of ``benchmarks.memory`` and ``benchmarks.idle_cpu``."""
