@@ -119,8 +119,9 @@ class SimulatorProcesses:
                 return
 
     async def close(self) -> None:
-        """End every simulator."""
+        """End every simulator, and whoever waits for a change: the server's own end would wait for them."""
         await asyncio.gather(*(self.delete(simulator_id, None) for simulator_id in list(self._simulators)))
+        await self._announce()
 
     async def _start(self, spec: WorkloadSpec) -> _Simulator:
         log = SimulatorLog(self._log_directory, spec.simulator_id, secret=spec.token)
