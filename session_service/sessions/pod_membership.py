@@ -28,7 +28,7 @@ class PodMembership:
         self._registered = False
 
     async def ensure_registered(self) -> None:
-        """Without its row the pod can take no socket: before that it is not ready. Raises DatabaseUnavailableError."""
+        """Write the row, without which the pod can take no socket. Raises DatabaseUnavailableError."""
         if not self._registered:
             await self._register()
 
