@@ -314,6 +314,7 @@ def load(environ: Mapping[str, str], dotenv: Mapping[str, str] | None = None) ->
             elif extra["variable"] == "POD_NAME":
                 values[field] = _host_name()
             default = getattr(struct(), field)
+            shown_default = "the host name" if field == "pod_name" else _shown(default, secret=extra["secret"])
             effective.append(
                 EffectiveValue(
                     variable=extra["variable"],
@@ -321,7 +322,7 @@ def load(environ: Mapping[str, str], dotenv: Mapping[str, str] | None = None) ->
                     source=source,
                     must_be=extra["must_be"],
                     secret=extra["secret"],
-                    default=_shown(default, secret=extra["secret"]),
+                    default=shown_default,
                 )
             )
         sections[section] = struct(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -22,7 +23,7 @@ from session_service.clients.exchange import ExchangeClient
 from session_service.config import Settings, ShutdownPolicy, SimulatorBackendName
 from session_service.database.manager import DatabaseManager
 from session_service.domain.events import EventType
-from session_service.errors import ConfigurationError
+from session_service.errors import ConfigurationError, DatabaseUnavailableError
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -193,11 +194,15 @@ class SessionServer:
         await self._backend.start()
         exits.push_async_callback(self._health.close)
         await self._listen()
+        with contextlib.suppress(DatabaseUnavailableError):  # it may come later: readiness says so until then
+            await self._database.postgres.warm_up()
+        if self._shutdown_started:  # a signal came while PostgreSQL was waited for
+            return
         self._start_background_tasks()
         self._health.started()
         self._guard.failed.add_done_callback(self._loop_ended)
         self._database.events.emit(EventType.POD_ONLINE)
-        log.info("pod started", host=self._settings.server.host, port=self._settings.server.port)
+        log.info("pod_started", host=self._settings.server.host, port=self._settings.server.port)
 
     async def _listen(self) -> None:
         server = self._settings.server
@@ -241,7 +246,7 @@ class SessionServer:
             return
         self._shutdown_started = True
         started = time.monotonic()
-        log.info("pod terminating", reason=reason)
+        log.info("pod_terminating", reason=reason)
         self._health.drain()
         is_last = await self._membership.start_draining()
         self._database.events.emit(EventType.POD_OFFLINE)
@@ -249,16 +254,18 @@ class SessionServer:
         await asyncio.sleep(self._settings.pod.drain_delay_s)
         await self._cleanup_pod_sessions(is_last, reason)
         await self._step("sockets", self._websockets.close, limit_s=2 * STEP_LIMIT_S)
+        self.metrics.drain_seconds.set(time.monotonic() - started)
         await self._step("background loops", self._guard.close)
-        await self._step("activity", self._activity.flush)
-        await self._step("metadata", self._metadata.flush)
+        if is_last is not None:  # else PostgreSQL is away: each of these would wait for it in vain
+            await self._step("activity", self._activity.flush)
+            await self._step("metadata", self._metadata.flush)
         await self._step("reconciler", self._reconciler.close)
         await self._step("streams", self._streams.close)
         await self._step("events", self._database.events.flush)
-        await self._step("pod row", self._membership.leave)
+        if is_last is not None:
+            await self._step("pod row", self._membership.leave)
         await self._step("components", self._exits.aclose, limit_s=2 * STEP_LIMIT_S)
-        self.metrics.drain_seconds.set(time.monotonic() - started)
-        log.info("pod terminated", seconds=round(time.monotonic() - started, 3))
+        log.info("pod_terminated", seconds=round(time.monotonic() - started, 3))
         self.shutdown_event.set()
 
     async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> None:
@@ -272,7 +279,8 @@ class SessionServer:
         session_ids = self._websockets.session_ids()
         for session_id in session_ids:
             self._metadata.put(session_id, pod_terminating=True, termination_time=now, previous_pod=pod_name)
-        await self._step("metadata", self._metadata.flush)
+        if is_last is not None:
+            await self._step("metadata", self._metadata.flush)
         # With no pod to go to there is nothing to wait for.
         window_s = 0.0 if is_last else self._settings.pod.drain_window_s
         await self._step(
@@ -294,9 +302,9 @@ class SessionServer:
             async with asyncio.timeout(limit_s):
                 await step()
         except TimeoutError:
-            log.warning("shutdown step took too long", step=name, limit_s=limit_s)
+            log.warning("shutdown_step_timed_out", step=name, limit_s=limit_s)
         except Exception:  # a step that fails must not keep the pod from ending
-            log.exception("shutdown step failed", step=name)
+            log.exception("shutdown_step_failed", step=name)
 
     async def _check_database(self) -> None:
         await self._database.ping()

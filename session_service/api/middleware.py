@@ -58,6 +58,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     request_id = request.get(_request_id_key)
     if request_id is not None:
         headers[REQUEST_ID_HEADER] = request_id
+    headers["Server"] = "session-service"  # without the versions of what it is made of
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Cache-Control", "no-store")
 

@@ -330,7 +330,7 @@ class ExchangeClient:
                 raise _meaning(error) from error
             except GarbageError as error:
                 outcome = "garbage"
-                log.warning("exchange sent garbage", simulator_id=address.simulator_id, error=str(error))
+                log.warning("exchange_garbage", simulator_id=address.simulator_id, error=str(error))
                 raise ExchangeUnavailableError from error
             except asyncio.CancelledError:
                 if not watchdog.expired:

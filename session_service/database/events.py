@@ -78,7 +78,7 @@ class EventBus:
                 return True
 
             if not await self._redis.attempt(send, False):
-                log.debug("events not sent", count=len(batch))
+                log.debug("events_not_sent", count=len(batch))
 
     async def run_inbox(self) -> None:
         """Deliver the events of other pods. Reconnects by itself; runs until it is cancelled."""
@@ -89,7 +89,7 @@ class EventBus:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
                 failures += 1
-                log.debug("event subscription lost", error=type(error).__name__)
+                log.debug("event_subscription_lost", error=type(error).__name__)
             else:
                 failures = 0
             await asyncio.sleep(backoff.delay_s(max(failures, 1), random.random))
@@ -110,7 +110,7 @@ class EventBus:
         try:
             event = _decoder.decode(data)
         except msgspec.DecodeError:
-            log.warning("an event of the channel cannot be read")
+            log.warning("event_unreadable")
             return
         if event.pod_name != self._pod_name:  # our own were delivered when they were published
             self._deliver(event)
@@ -120,4 +120,4 @@ class EventBus:
             try:
                 subscriber(event)
             except Exception:  # one subscriber's fault must not keep the event from the others
-                log.exception("an event subscriber failed", event_type=event.type)
+                log.exception("event_subscriber_failed", event_type=event.type)

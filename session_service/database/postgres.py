@@ -183,7 +183,7 @@ class Postgres:
 
     def _failed(self, operation: str, error: BaseException) -> None:
         self._metrics.db_errors_total.labels(operation).inc()
-        log.warning("database call failed", operation=operation, error=type(error).__name__, detail=str(error))
+        log.warning("database_call_failed", operation=operation, error=type(error).__name__, detail=str(error))
 
 
 async def _keep_state(_connection: asyncpg.Connection[Record]) -> None:

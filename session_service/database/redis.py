@@ -60,7 +60,7 @@ class Redis:
             answer: T = await self._breaker.call(bounded)
             return answer
         except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
-            log.debug("redis did not answer", error=type(error).__name__)
+            log.debug("redis_call_failed", error=type(error).__name__)
             return default
 
     async def ping(self) -> None:
@@ -82,4 +82,4 @@ class Redis:
             async with asyncio.timeout(1.0):
                 await self._client.aclose(close_connection_pool=True)
         except (RedisError, OSError, TimeoutError):
-            log.debug("redis connections did not close in time")
+            log.debug("redis_close_timed_out")

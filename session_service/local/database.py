@@ -33,5 +33,5 @@ async def ensure_database(
         report = await migrate(dsn + without_tls, service_role=service_role, service_password=service_password)
     except asyncpg.PostgresError as error:
         raise ServerStartError("the database", str(error)) from error
-    done = f"{len(report.applied)} migrations applied" if report.applied else "up to date"
+    done = f"applied {', '.join(report.applied)}" if report.applied else "up to date"
     return f"version {report.version}, {done}"

@@ -51,9 +51,9 @@ class PodMembership:
         try:
             await self._repository.leave(self.pod_id)
         except DatabaseUnavailableError:
-            log.warning("the pod's row could not be removed", pod_id=self.pod_id)
+            log.warning("pod_row_not_removed", pod_id=self.pod_id)
 
     async def _register(self) -> None:
         waiting = await self._repository.register(self.pod_id, self.pod_name, self._address, self._version)
         self._registered = True
-        log.info("pod registered", pod_id=self.pod_id, sessions_waiting=waiting)
+        log.info("pod_registered", pod_id=self.pod_id, sessions_waiting=waiting)

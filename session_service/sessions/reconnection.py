@@ -41,9 +41,7 @@ class Reconnection:
         """The client says that it is back. Raises SessionNotFoundError, SessionExpiredError, DeviceMismatchError."""
         session = await self._sessions.own(identity, session_id)
         check_device(session, device_id)
-        again = await self._repository.reconnected(
-            session_id, identity.user_id, {"pod_name": self._pod_name, "last_reconnect_attempt": attempt}
-        )
+        again = await self._repository.reconnected(session_id, identity.user_id, {"pod_name": self._pod_name})
         if again is None:
             raise SessionNotFoundError
         return again

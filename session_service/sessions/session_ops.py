@@ -71,6 +71,7 @@ class SessionOps:
             self._metrics.operations_total.labels("create").inc()
             self._events.emit(EventType.SESSION_CREATED, session_id=session.session_id, user_id=identity.user_id)
             self._presence.show(session)
+            log.info("session_created", session_id=session.session_id, user_id=identity.user_id)
         return session, opened.is_new
 
     async def get(self, identity: Identity, session_id: str) -> Session:
@@ -134,7 +135,6 @@ class SessionOps:
         # Activity that is not written yet may still extend what looks as if it had run out.
         await self._activity.flush()
         for session_id, user_id in await self._repository.expire():
-            log.info("session expired", session_id=session_id)
             self._ended(session_id, user_id, EndReason.EXPIRED)
         await self._repository.settle(RECONNECTING_LIMIT_S)
 
@@ -146,7 +146,7 @@ class SessionOps:
         """
         await self.expire()
         if count := await self._repository.cleanup():
-            log.info("expired sessions deleted", count=count)
+            log.info("expired_sessions_deleted", count=count)
 
     async def measure(self) -> None:
         """Set the gauge of sessions from PostgreSQL: all pods show the same."""
@@ -170,6 +170,7 @@ class SessionOps:
     def _ended(self, session_id: str, user_id: str, reason: EndReason) -> None:
         operation = "expire" if reason is EndReason.EXPIRED else "end"
         self._metrics.operations_total.labels(operation).inc()
+        log.info("session_ended", session_id=session_id, user_id=user_id, reason=reason.value)
         self._events.emit(EventType.SESSION_ENDED, session_id=session_id, user_id=user_id, reason=reason.value)
         self._presence.hide(session_id)
 

@@ -122,7 +122,10 @@ class SimulatorOps:
         return await self._simulators.token(simulator_id)
 
     async def _own_address(self, identity: Identity, simulator_id: str) -> SimulatorAddress:
-        simulator = await self.get(identity, simulator_id)
+        simulator = await self._simulators.find(simulator_id, identity.user_id)
+        if simulator is None:
+            raise SimulatorNotFoundError
+        self._sessions.touch(simulator.session_id)
         address = None
         if simulator.status is SimulatorStatus.RUNNING:
             address = await self._simulators.address_of(simulator)

@@ -21,6 +21,7 @@ from session_service.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _KNOWN_FOR_S = 5.0  # how long a running simulator's row is believed without an event
+_BELIEVED_FOR_S = 300.0  # and how much longer while PostgreSQL is away
 
 
 class _Known(msgspec.Struct):
@@ -48,6 +49,7 @@ class SimulatorManager:
         self._metrics = metrics
         self._max_per_user = max_per_user
         self._running: dict[str, _Known] = {}  # by session
+        self._session_of: dict[str, str] = {}  # of the same simulators
         self._clock = asyncio.get_running_loop().time
         events.subscribe(self._on_event)
 
@@ -86,8 +88,7 @@ class SimulatorManager:
     async def running(self, session_id: str) -> Simulator | None:
         """The session's running simulator. Believed for some seconds, and for as long as PostgreSQL is away."""
         known = self._running.get(session_id)
-        now = self._clock()
-        if known is not None and known.until > now:
+        if known is not None and known.until > self._clock():
             return known.simulator
         try:
             simulator = await self._repository.of_session(session_id)
@@ -95,10 +96,23 @@ class SimulatorManager:
             if known is None:
                 raise
             return known.simulator
-        if simulator is None or simulator.status is not SimulatorStatus.RUNNING:
-            self._running.pop(session_id, None)
+        return self._remember(session_id, simulator)
+
+    async def find(self, simulator_id: str, user_id: str) -> Simulator | None:
+        """As ``get``, but a running simulator is believed as in ``running``: for the orders of its user."""
+        known = self._running.get(self._session_of.get(simulator_id, ""))
+        if known is not None and known.simulator.user_id != user_id:
             return None
-        self._running[session_id] = _Known(simulator, now + _KNOWN_FOR_S)
+        if known is not None and known.until > self._clock():
+            return known.simulator
+        try:
+            simulator = await self._repository.get(simulator_id, user_id)
+        except DatabaseUnavailableError:
+            if known is None:
+                raise
+            return known.simulator
+        if simulator is not None and simulator.status is SimulatorStatus.RUNNING:
+            self._remember(simulator.session_id, simulator)
         return simulator
 
     async def address(self, session_id: str) -> SimulatorAddress | None:
@@ -120,13 +134,13 @@ class SimulatorManager:
 
     def suspect(self, session_id: str, simulator_id: str) -> None:
         """A stream of this simulator was lost: ask it at once how it is."""
-        self._running.pop(session_id, None)
+        self._forget(session_id)
         self._reconciler.poke(simulator_id)
 
     async def stop_inactive(self, timeout_s: float) -> None:
         """Stop what nobody has used for ``timeout_s``."""
         for simulator in await self._repository.stop_inactive(timeout_s):
-            log.info("simulator inactive", simulator_id=simulator.simulator_id)
+            log.info("simulator_inactive", simulator_id=simulator.simulator_id)
             self._announce(simulator)
             self._reconciler.poke(simulator.simulator_id)
 
@@ -160,8 +174,8 @@ class SimulatorManager:
     def forget_idle(self) -> None:
         """Drop rows that are no longer believed."""
         now = self._clock()
-        for session_id in [key for key, known in self._running.items() if known.until < now - 60]:
-            del self._running[session_id]
+        for session_id in [key for key, known in self._running.items() if known.until < now - _BELIEVED_FOR_S]:
+            self._forget(session_id)
 
     def _announce(self, simulator: Simulator) -> None:
         self._events.emit(
@@ -175,4 +189,17 @@ class SimulatorManager:
 
     def _on_event(self, event: SessionEvent) -> None:
         if event.session_id is not None and (event.simulator_id or event.type is EventType.SESSION_ENDED):
-            self._running.pop(event.session_id, None)
+            self._forget(event.session_id)
+
+    def _remember(self, session_id: str, simulator: Simulator | None) -> Simulator | None:
+        self._forget(session_id)
+        if simulator is None or simulator.status is not SimulatorStatus.RUNNING:
+            return None
+        self._running[session_id] = _Known(simulator, self._clock() + _KNOWN_FOR_S)
+        self._session_of[simulator.simulator_id] = session_id
+        return simulator
+
+    def _forget(self, session_id: str) -> None:
+        known = self._running.pop(session_id, None)
+        if known is not None:
+            self._session_of.pop(known.simulator.simulator_id, None)

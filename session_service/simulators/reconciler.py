@@ -116,7 +116,7 @@ class Reconciler:
             try:
                 again = await self._advance(simulator)
             except BackendUnavailableError as error:
-                log.warning("simulator backend unavailable", simulator_id=simulator_id, detail=error.detail)
+                log.warning("simulator_backend_unavailable", simulator_id=simulator_id, detail=error.detail)
                 self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
                 return
             if not again:
@@ -199,9 +199,7 @@ class Reconciler:
             first = self._silent_since.setdefault(simulator_id, self._clock())
             workload = await self._backend.get(simulator_id)
             step = after_failed_heartbeat(workload, self._clock() - first)
-            log.warning(
-                "simulator does not answer", simulator_id=simulator_id, error=error.code, next_step=step.action
-            )
+            log.warning("simulator_unresponsive", simulator_id=simulator_id, error=error.code, next_step=step.action)
             if step.action is Action.FAIL:
                 await self._fail(simulator, step)
             else:
@@ -224,7 +222,7 @@ class Reconciler:
 
     async def _fail(self, simulator: Simulator, step: Step) -> None:
         if await self._repository.fail(simulator.simulator_id, step.reason or "failed"):
-            log.warning("simulator failed", simulator_id=simulator.simulator_id, reason=step.reason)
+            log.warning("simulator_failed", simulator_id=simulator.simulator_id, reason=step.reason)
             self._metrics.simulator_operations_total.labels("create", "error").inc()
             self._events.emit(
                 EventType.SIMULATOR_STOPPED,
@@ -243,11 +241,11 @@ class Reconciler:
             )
             if gone:
                 await self._repository.teardown_done(teardown.simulator_id)
-                log.info("simulator workload removed", simulator_id=teardown.simulator_id)
+                log.info("simulator_workload_removed", simulator_id=teardown.simulator_id)
         except UnavailableError as error:
             # The lease runs out, and whoever comes then tries again.
             log.warning(
-                "teardown failed", simulator_id=teardown.simulator_id, attempts=teardown.attempts, code=error.code
+                "teardown_failed", simulator_id=teardown.simulator_id, attempts=teardown.attempts, code=error.code
             )
         self._forget(teardown.simulator_id)
 
@@ -260,12 +258,15 @@ class Reconciler:
                 await self._exchange.stop_simulator(address)
             except SessionServiceError as error:
                 # Its process is removed next, and its state with it.
-                log.debug("simulator did not take the stop", simulator_id=simulator_id, code=error.code)
+                log.debug("simulator_stop_unanswered", simulator_id=simulator_id, code=error.code)
         return await self._backend.delete(simulator_id, uid)
 
     # --- helpers -----------------------------------------------------------------------------------------------
 
     def _announce(self, row: Simulator) -> None:
+        log.info(
+            "simulator_status", simulator_id=row.simulator_id, session_id=row.session_id, status=row.status.value
+        )
         event_type = {
             SimulatorStatus.RUNNING: EventType.SIMULATOR_STARTED,
             SimulatorStatus.STOPPED: EventType.SIMULATOR_STOPPED,

@@ -43,7 +43,7 @@ class Metrics:
         self.rest_request_duration_seconds = self._histogram(
             "rest_request_duration_seconds", "Time from a request's head to its answer", _REST_BUCKETS_S
         )
-        self.active_sessions = self._gauge("active_sessions", "Live sessions that this pod serves")
+        self.active_sessions = self._gauge("active_sessions", "Unexpired sessions of the whole database")
         self.operations_total = self._counter("operations_total", "Session operations done", "operation")
 
         self.websocket_connections = self._gauge("websocket_connections", "Open WebSocket connections")
@@ -53,12 +53,14 @@ class Metrics:
         )
         self.websocket_errors_total = self._counter("websocket_errors_total", "WebSocket errors", "type")
 
-        self.active_simulators = self._gauge("active_simulators", "Live simulators of this pod's sessions")
+        self.active_simulators = self._gauge("active_simulators", "Running simulators of the whole database")
         self.simulator_operations_total = self._counter(
             "simulator_operations_total", "Simulator operations and how they ended", "operation", "status"
         )
         self.simulator_creation_duration_seconds = self._histogram(
-            "simulator_creation_duration_seconds", "Time from the request to a running simulator", _CREATION_BUCKETS_S
+            "simulator_creation_duration_seconds",
+            "Time from the first step for a simulator until it runs",
+            _CREATION_BUCKETS_S,
         )
 
         self.db_operation_duration_seconds = self._histogram(

@@ -461,7 +461,7 @@ class SessionFeed:
                 self._run_task = self._spawn(self._run(), "feed")
         except SessionServiceError as error:
             # The database is away: the stream goes on, and tells by itself when its simulator has gone.
-            log.info("simulator address unknown", session_id=self.session_id, error=error.message)
+            log.info("simulator_address_unknown", session_id=self.session_id, error=error.message)
         finally:
             self._compare_task = None
 
@@ -472,7 +472,7 @@ class SessionFeed:
             try:
                 address = await self._context.address_of(self.session_id)
             except SessionServiceError as error:
-                log.info("simulator address unknown", session_id=self.session_id, error=error.message)
+                log.info("simulator_address_unknown", session_id=self.session_id, error=error.message)
                 address = self._address
                 if address is None:
                     failures += 1
@@ -540,9 +540,9 @@ class SessionFeed:
                         self._place_all()
         except SequenceError as error:
             self._from_scratch = True
-            log.warning("exchange broke the sequence", session_id=self.session_id, error=str(error))
+            log.warning("exchange_sequence_broken", session_id=self.session_id, error=str(error))
         except SessionServiceError as error:
-            log.info("exchange stream lost", session_id=self.session_id, error=error.message)
+            log.info("exchange_stream_lost", session_id=self.session_id, error=error.message)
         finally:
             self._live = False
 
@@ -614,7 +614,7 @@ class SessionFeed:
                         self._join(attachment, alone, missed)
                         return
         except SessionServiceError as error:
-            log.info("catch-up stream lost", session_id=self.session_id, error=error.message)
+            log.info("catch_up_stream_lost", session_id=self.session_id, error=error.message)
         if alone is not None:
             await self._drained(attachment, alone)
             alone.carry()

@@ -98,7 +98,7 @@ FROM locked WHERE m.session_id = locked.session_id;
 UPDATE session.session_metadata m
 SET metadata = m.metadata || $3 || jsonb_build_object(
     'reconnect_count', coalesce((m.metadata ->> 'reconnect_count')::int, 0) + 1,
-    'last_reconnect', extract(epoch FROM now()))
+    'last_reconnect', floor(extract(epoch FROM now()))::bigint)
 FROM session.active_sessions s
 WHERE m.session_id = $1 AND s.session_id = m.session_id AND s.user_id = $2
 RETURNING s.*, m.metadata;
