@@ -64,14 +64,20 @@ class ProcessBackend:
         return _decoded(status, body, Workload)
 
     async def get(self, simulator_id: str) -> Workload | None:
+        if self._own_runner_has_ended:
+            return None
         status, body = await self._request("GET", _path(simulator_id))
         return None if status == 404 else _decoded(status, body, Workload)
 
     async def list(self) -> list[Workload]:
+        if self._own_runner_has_ended:
+            return []
         return (await self._list("/simulators")).workloads
 
     async def delete(self, simulator_id: str, uid: str | None) -> bool:
         """False where another workload than ``uid`` stands under this id."""
+        if self._own_runner_has_ended:
+            return True
         query = "" if uid is None else f"?uid={quote(uid, safe='')}"
         status, body = await self._request("DELETE", _path(simulator_id) + query)
         if status not in {204, 404, 409}:
@@ -90,7 +96,7 @@ class ProcessBackend:
                     limit_s=WATCH_WAIT_S + REQUEST_LIMIT_S,
                 )
             except BackendUnavailableError:
-                if self._own_runner is not None and not self._own_runner.alive:
+                if self._own_runner_has_ended:
                     answer = WorkloadList(-1, [])
                 else:
                     await asyncio.sleep(retry_s)
@@ -109,6 +115,11 @@ class ProcessBackend:
                 retry_s = min(retry_s * 2, LONGEST_RETRY_S)
             else:
                 retry_s = FIRST_RETRY_S
+
+    @property
+    def _own_runner_has_ended(self) -> bool:
+        """Then its simulators have too, and the next create starts another one."""
+        return self._own_runner is not None and not self._own_runner.alive
 
     async def _restart_own_runner(self) -> None:
         if self._own_runner is None or self._own_runner.alive:
