@@ -10,6 +10,7 @@ from typing import Any
 from tests.support.api_client import ApiClient
 from tests.support.service import Service
 from tests.support.sql import Sql
+from tests.support.waiting import eventually
 from tests.support.websocket_client import connect
 
 
@@ -33,6 +34,10 @@ async def test_many_devices_at_once_never_pass_the_limit(make_service: Callable[
     assert await sql.fetchval("SELECT count(*) FROM session.active_sessions") == 3
 
 
+async def only_one_socket(sql: Sql) -> bool:
+    return bool(await sql.fetchval("SELECT count(*) = 1 FROM session.sockets"))
+
+
 async def test_at_the_limit_the_oldest_session_without_a_socket_ends(
     make_service: Callable[..., Any], sql: Sql
 ) -> None:
@@ -44,6 +49,7 @@ async def test_at_the_limit_the_oldest_session_without_a_socket_ends(
         # Those that are there are still given out.
         assert (await api.call("POST", "/api/sessions", json={"deviceId": "first"}))[0] == 200
         await second.socket.close()
+        await eventually(lambda: only_one_socket(sql), within_s=5, what="the closed socket to be uncounted")
         await api.open_session("third")
         assert (await first.ask("request_session"))["status"] == "ACTIVE"
     devices = await sql.fetch("SELECT device_id FROM session.active_sessions ORDER BY 1")
