@@ -1,0 +1,143 @@
+"""Every hot query finds its rows by an index, on tables that are large enough for it to matter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from session_service.database.sql_files import load_queries
+from tests.support.servers import Database
+from tests.support.sql import Sql
+
+# 20,000 sessions of 5,000 users.
+FILL = """
+    INSERT INTO session.pods (pod_id, pod_name, version) VALUES ('pod#1', 'pod', '1');
+    INSERT INTO session.active_sessions (session_id, user_id, device_id, status, expires_at, disconnected_at)
+    SELECT 's' || n, 'u' || n / 4, 'd' || n % 4,
+           CASE n % 100 WHEN 0 THEN 'RECONNECTING' WHEN 1 THEN 'EXPIRED' WHEN 2 THEN 'INACTIVE' ELSE 'ACTIVE' END,
+           now() + make_interval(secs => CASE n % 100 WHEN 1 THEN -10 ELSE n END),
+           CASE WHEN n % 100 = 0 THEN now() - make_interval(secs => n % 240) END
+    FROM generate_series(1, 20000) n;
+    INSERT INTO session.session_metadata (session_id, metadata)
+    SELECT session_id, jsonb_build_object('pod_name', 'pod', 'user_agent', repeat('a', 300))
+    FROM session.active_sessions;
+    INSERT INTO session.sockets (session_id, client_id, pod_id, attempt, kind)
+    SELECT 's' || n, 'c' || n, 'pod#1', 1, 'websocket' FROM generate_series(1, 20000) n WHERE n % 2 = 0;
+    INSERT INTO simulator.instances (simulator_id, session_id, user_id, status, target, last_active)
+    SELECT 'i' || n, 's' || n, 'u' || n / 4, CASE WHEN n % 1000 = 0 THEN 'STOPPING' ELSE 'STOPPED' END, 'STOPPED',
+           now() - make_interval(secs => n)
+    FROM generate_series(1, 20000) n;
+    UPDATE simulator.instances SET status = 'RUNNING', target = 'RUNNING' WHERE simulator_id LIKE 'i%7';
+    INSERT INTO simulator.teardowns (simulator_id, session_id, leased_until)
+    SELECT 't' || n, 's' || n, now() + make_interval(secs => n - 10) FROM generate_series(1, 20000) n;
+    ANALYZE;
+"""
+MANY = [f"s{number}" for number in range(1, 21)]  # for a thousand of 20,000 a whole read would be right
+# Queries that a request or a frequent round makes, with parameters.
+HOT: dict[str, tuple[Any, ...]] = {
+    "sessions.find_by_device": ("u7", "d1"),
+    "sessions.get": ("s77", "u19"),
+    "sessions.list": ("u7",),
+    "sessions.keepalive": ("s77", "u19", 60.0),
+    "sessions.touch": (MANY, [1.0] * len(MANY), 60.0),
+    "sessions.ids_of_user": ("u7", None),
+    "sessions.settle": (120.0,),
+    "sessions.merge_metadata": (MANY, ['{"a": 1}'] * len(MANY)),
+    "sessions.reconnected": ("s77", "u19", "{}"),
+    "sessions.still_there": (MANY,),
+    "simulators.get": ("i77", "u19"),
+    "simulators.of_session": ("s77", "u19"),
+    "simulators.request_stop": ("i77", "why"),
+    "simulators.predecessor_remains": ("s77", "i78"),
+    "simulators.workload_created": ("i77", "uid", "host:1"),
+    "simulators.running": ("i77", "host:1"),
+    "simulators.stopped": ("i77",),
+    "simulators.unsettled": (),
+    "teardowns.lease": (32, 30.0),
+    "teardowns.done": ("t77",),
+    "pods.beat": ("pod#1",),
+}
+# Those that call a function: their statements are inside it, where a plan is not shown; see INSIDE.
+FUNCTIONS = {
+    "sessions.open",
+    "sessions.end",
+    "sessions.expire",
+    "sessions.cleanup",
+    "simulators.request_start",
+    "simulators.fail",
+    "sockets.open",
+    "sockets.close",
+    "sockets.assert_own",
+    "pods.bury_predecessors",
+    "pods.leave",
+}
+# Read or written whole by their nature, or once in a pod's life.
+WHOLE = {
+    "sessions.count_unexpired",
+    "simulators.running_all",
+    "simulators.counts",
+    "simulators.stop_all",
+    "simulators.stop_inactive",
+    "simulators.prune",
+    "teardowns.count",
+    "installation.get",
+    "pods.register",
+    "pods.start_draining",
+    "pods.mark_draining",
+    "pods.others_live",
+}
+# What the functions do, as they do it.
+INSIDE = {
+    "expire": (
+        "SELECT session_id FROM session.active_sessions WHERE status <> 'EXPIRED' AND expires_at <= clock_timestamp()"
+        " ORDER BY session_id LIMIT 1000 FOR UPDATE SKIP LOCKED"
+    ),
+    "cleanup": "DELETE FROM session.active_sessions WHERE expires_at < now()",
+    "end": "DELETE FROM session.active_sessions WHERE session_id = 's77'",
+    "end, simulators": "SELECT status FROM simulator.instances WHERE session_id = 's77' FOR UPDATE",
+    "open, count": "SELECT count(*) FROM session.active_sessions WHERE user_id = 'u7' AND status <> 'EXPIRED'",
+    "presence": "SELECT count(*) FROM session.sockets k WHERE k.session_id = 's77'",
+    "start, limit": (
+        "SELECT count(*) FROM simulator.instances i JOIN session.active_sessions a USING (session_id)"
+        " WHERE i.user_id = 'u7' AND i.target = 'RUNNING' AND a.status <> 'EXPIRED' AND a.expires_at > now()"
+    ),
+}
+
+
+@pytest.fixture
+async def large(database: Database) -> AsyncIterator[Sql]:
+    connection = await asyncpg.connect(database.owner_dsn)
+    await connection.execute(FILL)
+    yield connection
+    await connection.close()
+
+
+def scans(plan: dict[str, Any]) -> list[str]:
+    """Tables that the plan reads whole."""
+    found = [f"{plan['Relation Name']}"] if plan["Node Type"] == "Seq Scan" else []
+    return found + [name for child in plan.get("Plans", ()) for name in scans(child)]
+
+
+async def whole_reads(connection: Sql, statement: str, parameters: tuple[Any, ...]) -> list[str]:
+    explained = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
+    return scans(json.loads(explained)[0]["Plan"])
+
+
+async def test_no_hot_query_reads_a_table_whole(large: Sql) -> None:
+    queries = load_queries()
+    assert set(queries) == set(HOT) | FUNCTIONS | WHOLE, "a query is missing above: is it hot?"
+    found = {name: await whole_reads(large, queries[name], parameters) for name, parameters in HOT.items()}
+    found |= {name: await whole_reads(large, statement, ()) for name, statement in INSIDE.items()}
+    # One pod is one page: PostgreSQL reads it whole, and is right.
+    found = {name: [table for table in tables if table != "pods"] for name, tables in found.items()}
+    assert {name: tables for name, tables in found.items() if tables} == {}
+
+
+async def test_the_test_can_fail(large: Sql) -> None:
+    assert await whole_reads(large, "SELECT * FROM session.active_sessions WHERE device_id = 'd1'", ()) == [
+        "active_sessions"
+    ]
