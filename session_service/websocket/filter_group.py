@@ -42,6 +42,7 @@ class FilterGroup:
         "_skipped",
         "_skipped_at_s",
         "_snapshot_frame",
+        "_unchecked_bytes",
         "symbols",
     )
 
@@ -60,6 +61,7 @@ class FilterGroup:
         self._behind: dict[Receiver, None] = {}  # have a pending merge
         self._skipped: MarketUpdate | None = None  # the range of updates that held nothing for the filter
         self._skipped_at_s = 0.0
+        self._unchecked_bytes = 0  # sent to every level socket since they were asked for their unsent bytes
         self._snapshot_frame: ExchangeFrame | None = None  # of the present sequence, for all that ask for it
 
     def __bool__(self) -> bool:
@@ -162,6 +164,13 @@ class FilterGroup:
             return
         now_ms = self._now_ms()
         frame = joined([exchange_frame(update, now_ms) for update in updates])
+        self._unchecked_bytes += len(frame.websocket)
+        if self._unchecked_bytes <= self._limits.check_bytes:
+            # Asking costs as much as our share of writing: not for each of many small frames.
+            for receiver in level:
+                receiver.send(frame)
+            return
+        self._unchecked_bytes = 0
         limit_bytes = self._limits.unsent_limit_bytes
         for receiver in level:
             if receiver.unsent_bytes() > limit_bytes:

@@ -26,6 +26,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the data plane; the defaults are those of docs/exchange-data.md."""
 
     unsent_limit_bytes: int = 64 * 1024  # above it a socket no longer shares frames: it gets one merged frame later
+    check_bytes: int = 16 * 1024  # sockets are asked for their unsent bytes each time this much was sent to them
     low_water_bytes: int = 16 * 1024  # drained to this, it gets its merged frame and shares again
     pending_order_updates: int = 1_000  # in one merge; past it the socket is closed
     pending_bytes: int = 256 * 1024

@@ -24,7 +24,12 @@ SESSION = "session-1"
 Filters = tuple[frozenset[str] | None, ...]
 FILTERS: Filters = (None, frozenset({"AAPL"}), frozenset({"MSFT", "TSLA"}))
 TIGHT = StreamLimits(
-    unsent_limit_bytes=1_500, low_water_bytes=300, pending_order_updates=12, pending_bytes=6_000, recent_items=30
+    unsent_limit_bytes=1_500,
+    check_bytes=0,
+    low_water_bytes=300,
+    pending_order_updates=12,
+    pending_bytes=6_000,
+    recent_items=30,
 )
 
 
@@ -66,7 +71,7 @@ class World:
 
 @asynccontextmanager
 async def world(exchange: ScriptedExchange | None = None, limits: StreamLimits | None = None) -> AsyncIterator[World]:
-    made = World(exchange if exchange is not None else ScriptedExchange(), limits or StreamLimits())
+    made = World(exchange if exchange is not None else ScriptedExchange(), limits or StreamLimits(check_bytes=0))
     try:
         yield made
     finally:
@@ -472,6 +477,18 @@ async def test_a_socket_that_joins_others_of_its_filter_brings_them_to_the_head(
         await asyncio.sleep(0.1)
         assert first.ranges == [(1, 1, True), (2, 2, False), (3, 3, False)]
         assert second.ranges == [(3, 3, False)]
+
+
+@fake_time
+async def test_many_small_frames_are_sent_between_two_looks_at_a_socket() -> None:
+    async with world(limits=StreamLimits(check_bytes=2_000)) as made:
+        sink = CheckedSink(made.exchange)
+        await made.open(sink)
+        sink.unsent = 10**6
+        for _ in range(20):
+            made.exchange.publish(symbols=["AAPL"])
+            await asyncio.sleep(0.1)
+        assert 2 <= len(sink.frames) <= 10
 
 
 @fake_time
