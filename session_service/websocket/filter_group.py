@@ -155,15 +155,15 @@ class FilterGroup:
     def _emit(self, updates: Sequence[MarketUpdate]) -> None:
         self._snapshot_frame = None
         level = list(self._level)  # a copy: who catches up below has its frame, who is written to may detach
-        for receiver in list(self._behind):
-            if receiver.pending is not None:
-                for update in updates:
-                    receiver.pending.add(update)
-            self._advance(receiver)
+        if self._behind:
+            self._merge(updates)
         if not level:
             return
         now_ms = self._now_ms()
-        frame = joined([exchange_frame(update, now_ms) for update in updates])
+        if len(updates) == 1:
+            frame = exchange_frame(updates[0], now_ms)
+        else:
+            frame = joined([exchange_frame(update, now_ms) for update in updates])
         self._unchecked_bytes += len(frame.websocket)
         if self._unchecked_bytes <= self._limits.check_bytes:
             # Asking costs as much as our share of writing: not for each of many small frames.
@@ -177,6 +177,14 @@ class FilterGroup:
                 self._fall_behind(receiver, updates)
             else:
                 receiver.send(frame)
+
+    def _merge(self, updates: Sequence[MarketUpdate]) -> None:
+        """Add to what is pending for those behind, and see how they do."""
+        for receiver in list(self._behind):
+            if receiver.pending is not None:
+                for update in updates:
+                    receiver.pending.add(update)
+            self._advance(receiver)
 
     def _fall_behind(self, receiver: Receiver, updates: Sequence[MarketUpdate]) -> None:
         self._level.pop(receiver, None)

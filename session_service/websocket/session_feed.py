@@ -408,10 +408,11 @@ class SessionFeed:
         if not self._tick:
             return
         updates, self._tick = self._tick, []
-        self._flushed_at_s = asyncio.get_running_loop().time()
+        self._flushed_at_s = self._context.clock()
         for group in list(self._groups.values()):
             group.deliver(updates)
-            self._watch(group)
+            if group.restless:
+                self._context.on_restless(self)
 
     # --- the live stream -----------------------------------------------------------------------------------------
 
@@ -560,7 +561,7 @@ class SessionFeed:
         if not self._flush_due:
             self._flush_due = True
             loop = asyncio.get_running_loop()
-            wait_s = self._flushed_at_s + self._context.limits.gather_s - loop.time()
+            wait_s = self._flushed_at_s + self._context.limits.gather_s - self._context.clock()
             # Alone it goes out in this iteration of the loop; in a burst, with those that come right behind it.
             if wait_s <= 0:
                 loop.call_soon(self._flush_on_time)

@@ -50,20 +50,18 @@ class ExchangeFrame:
 
     def __init__(
         self,
-        *,
         epoch: int,
         from_sequence: int,
         sequence: int,
         snapshot: bool,
         payload: bytes,
-        websocket: bytes,
-        parts: tuple[ExchangeFrame, ...] = (),
+        parts: Sequence[ExchangeFrame] = (),
     ) -> None:
         self.epoch = epoch
         self.from_sequence = from_sequence
         self.sequence = sequence
         self.snapshot = snapshot
-        self.websocket = websocket
+        self.websocket: bytes = b"".join([part.websocket for part in parts]) if parts else text_frame(payload)
         self.messages = len(parts) or 1
         self._payload = payload
         self._parts = parts
@@ -96,26 +94,12 @@ def exchange_frame(update: MarketUpdate, now_ms: int) -> ExchangeFrame:
             _Data(update.timestamp_ms, update.quotes, update.order_updates, update.portfolio),
         )
     )
-    return ExchangeFrame(
-        epoch=update.epoch,
-        from_sequence=update.from_sequence,
-        sequence=update.sequence,
-        snapshot=update.snapshot,
-        payload=payload,
-        websocket=text_frame(payload),
-    )
+    return ExchangeFrame(update.epoch, update.from_sequence, update.sequence, update.snapshot, payload)
 
 
 def joined(frames: Sequence[ExchangeFrame]) -> ExchangeFrame:
     """Successive frames of one epoch as one write. ``frames`` is not empty."""
     if len(frames) == 1:
         return frames[0]
-    return ExchangeFrame(
-        epoch=frames[-1].epoch,
-        from_sequence=frames[0].from_sequence,
-        sequence=frames[-1].sequence,
-        snapshot=frames[0].snapshot,
-        payload=b"",
-        websocket=b"".join([frame.websocket for frame in frames]),
-        parts=tuple(frames),
-    )
+    first, last = frames[0], frames[-1]
+    return ExchangeFrame(last.epoch, first.from_sequence, last.sequence, first.snapshot, b"", frames)
