@@ -11,10 +11,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from session_service.domain.simulator import OPEN_ORDER_STATUSES
+
 MAX_SEQUENCE = 2**53 - 1  # the largest integer that every JSON client reads exactly
 QUOTE_BYTES = 160  # about what one of these takes as JSON, and in memory
 ORDER_UPDATE_BYTES = 192
 HOLDING_BYTES = 112
+MAX_ORDERS = 10_000  # that a state remembers; the reference simulator itself remembers 2,000
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -148,8 +151,8 @@ def estimated_bytes(update: MarketUpdate) -> int:
 class MarketState:
     """What a client that applied every update knows: the source of snapshots.
 
-    Complete from the start, since it begins with a snapshot. Memory grows with the number of orders, as the
-    simulator's own does.
+    Complete from the start, since it begins with a snapshot. Past ``MAX_ORDERS`` orders a tenth of them is forgotten,
+    those first that finished among the longest known; open ones never are.
     """
 
     __slots__ = ("_orders", "_portfolio", "_quotes", "_timestamp_ms", "epoch", "sequence")
@@ -184,10 +187,18 @@ class MarketState:
         quotes = self._quotes
         for quote in update.quotes:
             quotes[quote.symbol] = quote
-        for order in update.order_updates:
-            self._orders[order.order_id] = order
+        if update.order_updates:
+            self._orders.update([(order.order_id, order) for order in update.order_updates])
+            if len(self._orders) > MAX_ORDERS:
+                self._forget_finished()
         if update.portfolio is not None:
             self._portfolio = update.portfolio
+
+    def _forget_finished(self) -> None:
+        excess = len(self._orders) - MAX_ORDERS * 9 // 10
+        finished = [order.order_id for order in self._orders.values() if order.status not in OPEN_ORDER_STATUSES]
+        for order_id in finished[:excess]:
+            del self._orders[order_id]
 
     def snapshot(self) -> MarketUpdate:
         return MarketUpdate(

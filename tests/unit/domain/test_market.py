@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_service.domain.market import (
+    MAX_ORDERS,
     Holding,
     MarketState,
     MarketUpdate,
@@ -178,6 +179,16 @@ def test_a_large_snapshot_is_not_the_readers_fault() -> None:
     for sequence in range(2, 9):
         merged.add(update(sequence, orders=[order("o1", sequence)]))
     assert merged.over_bounds
+
+
+def test_a_state_forgets_finished_orders_before_it_grows_without_end() -> None:
+    state = MarketState(update(1, orders=[order("open", 1)], snapshot=True))
+    for sequence in range(2, MAX_ORDERS + 500):
+        state.apply(update(sequence, orders=[order(f"o{sequence}", sequence, "FILLED")]))
+    known = [known.order_id for known in state.snapshot().order_updates]
+    assert len(known) <= MAX_ORDERS
+    assert known[0] == "open"
+    assert known[-1] == f"o{MAX_ORDERS + 499}"
 
 
 def test_a_filter_drops_other_quotes_and_nothing_else() -> None:
