@@ -6,6 +6,8 @@ SQLSTATE rules (docs/operations.md, "PostgreSQL"):
 - 57P01-03, class 08, 53300, connection errors: made again only where the caller says that repeating is safe, since
   the reply of a statement that did happen may have been lost.
 - 25006 (read-only transaction: a primary that was demoted): the connection is dropped, the error is "unavailable".
+- A wrong password, a schema that is not there, no rights, no room (28xxx, 3D000, 42P01, 42501, 53xxx, 58xxx): someone
+  must see to it; until then the error is "unavailable", and the log says which.
 - 23xxx is an answer: the constraint's name becomes the domain's error, here and nowhere else.
 """
 
@@ -55,6 +57,17 @@ _AWAY = (
     OSError,
     TimeoutError,
     EOFError,
+)
+# Somebody has to set these right: a password, the schema, a full disk. Until then it is as if the server were away.
+_UNUSABLE = (
+    asyncpg.InvalidAuthorizationSpecificationError,  # class 28
+    asyncpg.InvalidCatalogNameError,  # 3D000: no such database
+    asyncpg.InvalidSchemaNameError,  # 3F000, and the three below: not migrated, or not granted
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InsufficientResourcesError,  # class 53
+    asyncpg.PostgresSystemError,  # class 58
 )
 
 
@@ -175,10 +188,13 @@ class Postgres:
                 await pool.expire_connections()
                 self._failed(operation, error)
                 raise DatabaseUnavailableError from error
-            except _AWAY as error:
+            except _AWAY as error:  # before _UNUSABLE: 53300 is of class 53, and passes
                 if not (retry and repeatable):
                     self._failed(operation, error)
                     raise DatabaseUnavailableError from error
+            except _UNUSABLE as error:
+                self._failed(operation, error)
+                raise DatabaseUnavailableError from error
             await asyncio.sleep(_RETRY_PAUSE_S * attempt)
 
     def _failed(self, operation: str, error: BaseException) -> None:
