@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SUPPORT = {"__main__", "__init__", "support"}
+SUPPORT = {"__main__", "support", "local_run"}
 LIMIT_S = 900
 
 
