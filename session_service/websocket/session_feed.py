@@ -32,6 +32,7 @@ from session_service.websocket.recent_updates import RecentUpdates
 log = structlog.stdlib.get_logger(__name__)
 
 DRAIN_POLL_S = 0.02
+FEW_SOCKETS = 4  # up to here writing at once is cheaper than another turn of the loop, in which more may come
 STEADY_S = 5.0  # a stream that lasted this long begins a new series of attempts
 
 
@@ -558,15 +559,19 @@ class SessionFeed:
         if not self._groups:
             return
         self._tick.append(update)
-        if not self._flush_due:
-            self._flush_due = True
-            loop = asyncio.get_running_loop()
-            wait_s = self._flushed_at_s + self._context.limits.gather_s - self._context.clock()
-            # Alone it goes out in this iteration of the loop; in a burst, with those that come right behind it.
-            if wait_s <= 0:
-                loop.call_soon(self._flush_on_time)
-            else:
-                loop.call_later(wait_s, self._flush_on_time)
+        if self._flush_due:
+            return
+        wait_s = self._flushed_at_s + self._context.limits.gather_s - self._context.clock()
+        if wait_s <= 0 and len(self._attachments) <= FEW_SOCKETS:
+            self._flush()
+            return
+        self._flush_due = True
+        loop = asyncio.get_running_loop()
+        # Alone it goes out in this iteration of the loop; in a burst, with those that come right behind it.
+        if wait_s <= 0:
+            loop.call_soon(self._flush_on_time)
+        else:
+            loop.call_later(wait_s, self._flush_on_time)
 
     def _replace(self, snapshot: MarketUpdate) -> None:
         """A snapshot came by the live stream: everybody gets it."""

@@ -371,18 +371,23 @@ def test_what_cannot_be_resumed_is_answered_by_a_snapshot_and_counted(wanted: st
     in_fake_time(body)
 
 
-@fake_time
-async def test_updates_of_one_moment_go_out_in_one_write() -> None:
-    async with world() as made:
-        sink = CheckedSink(made.exchange)
-        await made.open(sink)
-        await asyncio.sleep(1)
-        writes = sink.writes
-        for _ in range(8):
-            made.exchange.publish(symbols=["AAPL"])
-        await asyncio.sleep(1)
-        assert sink.writes == writes + 1
-        assert len(sink.frames) == 9
+@pytest.mark.parametrize(("sockets", "writes"), [(1, 2), (8, 1)])
+def test_updates_of_one_moment_go_out_together(sockets: int, writes: int) -> None:
+    """A session with few sockets does not wait for the second update to send the first."""
+
+    async def body() -> None:
+        async with world() as made:
+            sinks = [CheckedSink(made.exchange) for _ in range(sockets)]
+            for sink in sinks:
+                await made.open(sink)
+            await asyncio.sleep(1)
+            for _ in range(8):
+                made.exchange.publish(symbols=["AAPL"])
+            await asyncio.sleep(1)
+            assert [sink.writes for sink in sinks] == [1 + writes] * sockets
+            assert [len(sink.frames) for sink in sinks] == [9] * sockets
+
+    in_fake_time(body)
 
 
 @fake_time
