@@ -42,14 +42,12 @@ class AdmissionControl:
         if self.unauthenticated >= self._limits.unauthenticated:
             raise OverloadedError(retry_after_s=5)
 
-    @contextmanager
-    def connection(self) -> Iterator[None]:
-        """Count a connection, from its upgrade to its end."""
+    def connection_began(self) -> None:
+        """Count a connection until ``connection_ended``; no context manager, which each idle one would keep."""
         self._connections += 1
-        try:
-            yield
-        finally:
-            self._connections -= 1
+
+    def connection_ended(self) -> None:
+        self._connections -= 1
 
     @contextmanager
     def setup(self) -> Iterator[None]:

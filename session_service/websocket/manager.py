@@ -129,21 +129,20 @@ class WebSocketManager:
             if SUBPROTOCOL not in offered_subprotocols(request):
                 raise
             return await self._refuse_after_upgrade(request, error)
-        with self._admission.connection():
-            response = await accept(request)
-            connection = self._new_websocket(request, admission)
-            if connection is None:
-                return response
-            try:
-                if admission.opened is None:
-                    self._admissions[connection] = admission
-                    self._admission.unauthenticated += 1
-                else:
-                    await self._open_websocket(connection, admission.query, admission.opened)
-                del admission  # an idle connection keeps nothing of its set-up
-                await connection.ended
-            finally:
-                await self._leave(connection)
+        response = await accept(request)
+        connection = self._new_websocket(request, admission)
+        if connection is None:
+            return response
+        try:
+            if admission.opened is None:
+                self._admissions[connection] = admission
+                self._admission.unauthenticated += 1
+            else:
+                await self._open_websocket(connection, admission.query, admission.opened)
+            del admission  # an idle connection keeps nothing of its set-up
+            await connection.ended
+        finally:
+            await self._leave(connection)
         return response
 
     async def _admit(self, request: web.Request) -> Admission:
@@ -179,7 +178,7 @@ class WebSocketManager:
             named=query.client_id is not None,
             identity=None if opened is None else opened.identity,
         )
-        self._connections.add(connection)
+        self._add(connection)
         self._metrics.websocket_connections.inc()
         take_over(request, connection)
         return connection
@@ -301,8 +300,7 @@ class WebSocketManager:
             if not is_object_id(session_id):
                 raise SessionNotFoundError
             session = await self._sessions.session_ops.own(identity, session_id)
-        with self._admission.connection():
-            return await self._serve_event_stream(request, query, OpenedSession(identity, session, False))
+        return await self._serve_event_stream(request, query, OpenedSession(identity, session, False))
 
     async def _serve_event_stream(
         self, request: web.Request, query: ResumeQuery, opened: OpenedSession
@@ -326,7 +324,7 @@ class WebSocketManager:
             comment_interval_s=self._comment_interval_s,
             chunked=request.version >= HttpVersion11,
         )
-        self._connections.add(connection)
+        self._add(connection)
         self._metrics.sse_connections.inc()
         last_event = resume_query.last_event_position(request.headers.get("Last-Event-ID"))
         if last_event is not None:  # the browser's own reconnect: newer than the address it was made with
@@ -396,9 +394,14 @@ class WebSocketManager:
         connection.send(self._emitters.connection_replaced(reason))
         connection.close(CloseCode.REPLACED, reason)
 
+    def _add(self, connection: ClientConnection) -> None:
+        self._connections.add(connection)
+        self._admission.connection_began()
+
     async def _leave(self, connection: ClientConnection) -> None:
         """Take back everything that the connection had. Never raises."""
         self._connections.discard(connection)
+        self._admission.connection_ended()
         if isinstance(connection, WebSocketConnection):
             self._authenticated(connection)
             self._metrics.websocket_connections.dec()

@@ -30,7 +30,7 @@ class WebSocketRegistry:
     def __init__(self) -> None:
         self._entries: dict[str, SessionEntry] = {}
         self._connections: dict[str, list[ClientConnection]] = {}
-        self._sessions_of_user: dict[str, set[str]] = {}
+        self._sessions_of_user: dict[str, tuple[str, ...]] = {}  # most users have one: a set would be four times it
 
     def __len__(self) -> int:
         return sum(map(len, self._connections.values()))
@@ -72,7 +72,8 @@ class WebSocketRegistry:
         entry = self._entries.get(session.session_id)
         if entry is None:
             entry = self._entries[session.session_id] = SessionEntry(session)
-            self._sessions_of_user.setdefault(session.user_id, set()).add(session.session_id)
+            theirs = self._sessions_of_user.get(session.user_id, ())
+            self._sessions_of_user[session.user_id] = (*theirs, session.session_id)
         entry.expires_at = session.expires_at
         connection.entry = entry
         self._connections.setdefault(session.session_id, []).append(connection)
@@ -88,8 +89,7 @@ class WebSocketRegistry:
         if not connections:
             del self._connections[entry.session_id]
             del self._entries[entry.session_id]
-            sessions = self._sessions_of_user[entry.user_id]
-            sessions.discard(entry.session_id)
-            if not sessions:
-                del self._sessions_of_user[entry.user_id]
+            left = tuple(one for one in self._sessions_of_user.pop(entry.user_id) if one != entry.session_id)
+            if left:
+                self._sessions_of_user[entry.user_id] = left
         return True
