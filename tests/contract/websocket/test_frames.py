@@ -128,7 +128,7 @@ def test_there_is_a_frame_for_every_type() -> None:
     assert set(FRAMES["client"]) == CLIENT_MESSAGE_TYPES
     named = {str(one.__struct_config__.tag) for one in ServerMessage.__subclasses__()}
     assert set(FRAMES["server"]) == named | {"exchange_data"}
-    assert all(one.TYPE == one.__struct_config__.tag for one in ServerMessage.__subclasses__())
+    assert all(one.__struct_config__.tag == one.TYPE for one in ServerMessage.__subclasses__())
 
 
 @pytest.mark.parametrize("message_type", sorted(CLIENT_MESSAGE_TYPES))
