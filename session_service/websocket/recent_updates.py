@@ -17,14 +17,15 @@ class RecentUpdates:
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
-        self._updates: deque[MarketUpdate] = deque()
+        # Made with the first update: an empty deque takes 700 bytes, and most sessions have no simulator.
+        self._updates: deque[MarketUpdate] | None = None
         self._items = 0
         self._epoch = 0
         self._sequence = 0
 
     def restart(self, head: Position) -> None:
         """Begin anew after ``head``."""
-        self._updates.clear()
+        self._updates = None
         self._items = 0
         self._epoch = head.epoch
         self._sequence = head.sequence
@@ -32,6 +33,8 @@ class RecentUpdates:
     def append(self, update: MarketUpdate) -> None:
         """Add the update that follows the head."""
         updates = self._updates
+        if updates is None:
+            updates = self._updates = deque()
         updates.append(update)
         self._items += _items(update)
         self._sequence = update.sequence
@@ -45,7 +48,7 @@ class RecentUpdates:
         if position.sequence == self._sequence:
             return []
         wanted: list[MarketUpdate] = []
-        for update in reversed(self._updates):
+        for update in reversed(self._updates or ()):
             if update.from_sequence <= position.sequence:
                 return None  # the position is inside this one
             wanted.append(update)
