@@ -31,7 +31,6 @@ T = TypeVar("T")
 Record = asyncpg.Record
 
 CONNECT_TIMEOUT_S = 2.0
-ACQUIRE_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
 REQUEST_LIMIT_S = 2.8  # the longest that one call may take with its retries; faults.md allows a request 3 s
 _ATTEMPTS = 3
@@ -161,7 +160,7 @@ class Postgres:
             retry = attempt < _ATTEMPTS and loop.time() - started < REQUEST_LIMIT_S / 2
             try:
                 async with asyncio.timeout_at(started + REQUEST_LIMIT_S):
-                    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                    async with pool.acquire() as connection:
                         try:
                             result = await call(connection)
                         except asyncpg.InternalClientError:

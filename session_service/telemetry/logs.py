@@ -41,7 +41,7 @@ def configure(settings: LogSettings, pod_name: str, *, stream: TextIO | None = N
         _AddPod(pod_name),
         redact_keys,
     ]
-    rendering: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    rendering: list[Processor] = []
     if as_text:
         rendering.append(
             structlog.dev.ConsoleRenderer(
@@ -55,7 +55,8 @@ def configure(settings: LogSettings, pod_name: str, *, stream: TextIO | None = N
     handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=rendering, foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), redact_keys]
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), redact_keys],
         )
     )
     root = logging.getLogger()
@@ -65,15 +66,11 @@ def configure(settings: LogSettings, pod_name: str, *, stream: TextIO | None = N
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
 
+    # Our own lines do not take the way through the standard library's records: it costs more than the rest.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_LineLoggers(stream),
         cache_logger_on_first_use=True,
     )
 
@@ -127,9 +124,40 @@ def _redact_rendered(_logger: WrappedLogger, _method: str, rendered: Any) -> str
     return redact_text(str(rendered))
 
 
+class _LineLogger:
+    """What structlog's pipeline ends in: one write per line. A line that cannot be written is lost, not raised."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream = stream
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            _say_lost(self.name)
+
+    debug = info = warning = error = critical = exception = fatal = log = msg
+
+
+class _LineLoggers:
+    """The factory of line loggers; ``structlog.get_logger(name)`` hands the name through."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, *args: Any) -> _LineLogger:
+        return _LineLogger(self._stream, args[0] if args else "session_service")
+
+
+def _say_lost(name: str) -> None:
+    error = sys.exc_info()[1]
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"log record of {name} lost: {type(error).__name__}\n")
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """The library's version prints the raw record to standard error, tokens included."""
-        error = sys.exc_info()[1]
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"log record of {record.name} lost: {type(error).__name__}\n")
+        _say_lost(record.name)

@@ -6,6 +6,7 @@ token, wherever it came from: the event, a value, a nested one, a URL, an except
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,7 @@ _WORDS = ("bearer", "token", "authorization", "passw", "secret")
 _ENCODED = ("eyJ", "eyA", "eyI", "ewo", "ewk", "ew0", "ZXl")
 
 
+@functools.lru_cache(maxsize=1024)  # keys are the code's own, a few dozen; a line has ten
 def is_secret_key(key: str) -> bool:
     """Whether a value under this key is a secret: ``token``, ``access_token``, ``sessionToken``…"""
     return _SECRET_KEY.search(key) is not None
