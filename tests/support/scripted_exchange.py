@@ -153,7 +153,8 @@ class Reader:
         if self.stalled:
             self.unsent += len(frame.websocket)
         self._protocol.receive_data(frame.websocket)
-        read = [json.loads(bytes(event.data)) for event in self._protocol.events_received() if isinstance(event, Frame)]
+        events = self._protocol.events_received()
+        read = [json.loads(bytes(event.data)) for event in events if isinstance(event, Frame)]
         assert len(read) == frame.messages
         self.frames.extend(read)
         for content in read:
