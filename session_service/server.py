@@ -193,9 +193,11 @@ class SessionServer:
         exits.push_async_callback(self._backend.close)
         await self._backend.start()
         exits.push_async_callback(self._health.close)
-        await self._listen()
-        with contextlib.suppress(DatabaseUnavailableError):  # it may come later: readiness says so until then
+        # A socket needs the pod's row. PostgreSQL may also come later: readiness says so until then.
+        with contextlib.suppress(DatabaseUnavailableError):
             await self._database.postgres.warm_up()
+            await self._membership.renew()
+        await self._listen()
         if self._shutdown_started:  # a signal came while PostgreSQL was waited for
             return
         self._start_background_tasks()
