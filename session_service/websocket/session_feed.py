@@ -32,6 +32,7 @@ from session_service.websocket.recent_updates import RecentUpdates
 log = structlog.stdlib.get_logger(__name__)
 
 DRAIN_POLL_S = 0.02
+MEET_S = 0.05
 FEW_SOCKETS = 4  # up to here writing at once is cheaper than another turn of the loop, in which more may come
 STEADY_S = 5.0  # a stream that lasted this long begins a new series of attempts
 
@@ -460,7 +461,8 @@ class SessionFeed:
             if address != self._address and task is not None and self._nap is None:
                 task.cancel()
                 await asyncio.wait([task])
-                self._run_task = self._spawn(self._run(), "feed")
+                if self._run_task is task or self._run_task is None:  # else an attachment has begun another already
+                    self._run_task = self._spawn(self._run(), "feed")
         except SessionServiceError as error:
             # The database is away: the stream goes on, and tells by itself when its simulator has gone.
             log.info("simulator_address_unknown", session_id=self.session_id, error=error.message)
@@ -615,6 +617,11 @@ class SessionFeed:
                     alone.deliver((update,))
                     at = Position(update.epoch, update.sequence)
                     missed = self._recent.after(at)
+                    if missed is None and self._is_behind(at):
+                        # The live stream brings the same in a moment. Reading on instead, this one could stay ahead
+                        # by one update for ever.
+                        await asyncio.sleep(MEET_S)
+                        missed = self._recent.after(at)
                     if missed is not None:
                         attachment.catch_up = None
                         self._join(attachment, alone, missed)
@@ -633,6 +640,10 @@ class SessionFeed:
         attachment.catch_up = None
         self.release(attachment)
         self.place(attachment)
+
+    def _is_behind(self, position: Position) -> bool:
+        state = self._state
+        return state is not None and state.epoch == position.epoch and state.sequence < position.sequence
 
     async def _drained(self, attachment: Attachment, alone: FilterGroup) -> None:
         """Wait until the socket has taken what it was given, or was given up."""

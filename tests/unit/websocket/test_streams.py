@@ -352,6 +352,26 @@ async def test_a_position_ahead_of_this_pods_head_is_asked_of_the_simulator() ->
         assert sink.ranges == [(1, 1, True)]
 
 
+@fake_time
+async def test_a_catch_up_stream_that_is_ahead_lets_the_live_one_reach_it() -> None:
+    """Found by the oracle: woken first by each update, it stayed one ahead for ever."""
+    async with world() as made:
+        await made.open(CheckedSink(made.exchange))
+        made.exchange.publish()
+        made.exchange.publish()
+        made.exchange.break_streams()
+        position = Position(made.exchange.epoch, made.exchange.head - 1)
+        sink = CheckedSink(made.exchange)
+        sink.position = position
+        assert (await made.open(sink, position)).resumed
+        for _ in range(3):
+            await asyncio.sleep(1)
+            made.exchange.publish()
+        await asyncio.sleep(1)
+        assert made.exchange.streams == 1
+        assert sink.position == Position(made.exchange.epoch, made.exchange.head)
+
+
 @pytest.mark.parametrize("wanted", ["other epoch", "out of window"])
 def test_what_cannot_be_resumed_is_answered_by_a_snapshot_and_counted(wanted: str) -> None:
     async def body() -> None:
