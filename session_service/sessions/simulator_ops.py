@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from session_service.clients.exchange import ExchangeClient
 from session_service.domain.identity import Identity
@@ -15,7 +16,12 @@ from session_service.domain.simulator import (
     SimulatorAddress,
     SimulatorStatus,
 )
-from session_service.errors import SessionRequiredError, SimulatorNotFoundError, SimulatorNotRunningError
+from session_service.errors import (
+    ExchangeStateLostError,
+    SessionRequiredError,
+    SimulatorNotFoundError,
+    SimulatorNotRunningError,
+)
 from session_service.sessions.session_ops import SessionOps
 from session_service.simulators.manager import SimulatorManager
 from session_service.telemetry.metrics import Metrics
@@ -95,19 +101,23 @@ class SimulatorOps:
 
         Raises SimulatorNotFoundError, SimulatorNotRunningError, RequestIdReusedError. A REJECTED order is an answer.
         """
-        return await self._exchange.submit_order(await self._own_address(identity, simulator_id), order)
+        async with self._exchange_of(identity, simulator_id) as address:
+            return await self._exchange.submit_order(address, order)
 
     async def cancel_order(self, identity: Identity, simulator_id: str, order_id: str) -> OrderState:
         """Raises SimulatorNotFoundError, SimulatorNotRunningError, OrderNotFoundError, OrderNotCancelableError."""
-        return await self._exchange.cancel_order(await self._own_address(identity, simulator_id), order_id)
+        async with self._exchange_of(identity, simulator_id) as address:
+            return await self._exchange.cancel_order(address, order_id)
 
     async def get_order(self, identity: Identity, simulator_id: str, order_id: str) -> OrderState:
         """Raises SimulatorNotFoundError, SimulatorNotRunningError, OrderNotFoundError."""
-        return await self._exchange.get_order(await self._own_address(identity, simulator_id), order_id)
+        async with self._exchange_of(identity, simulator_id) as address:
+            return await self._exchange.get_order(address, order_id)
 
     async def list_orders(self, identity: Identity, simulator_id: str) -> list[OrderState]:
         """Open orders first. Raises SimulatorNotFoundError, SimulatorNotRunningError."""
-        return await self._exchange.list_orders(await self._own_address(identity, simulator_id))
+        async with self._exchange_of(identity, simulator_id) as address:
+            return await self._exchange.list_orders(address)
 
     async def address(self, session_id: str) -> SimulatorAddress | None:
         """Where the session's running simulator answers. For the stream manager: it asks for sessions it serves."""
@@ -120,6 +130,18 @@ class SimulatorOps:
     async def token(self, simulator_id: str) -> str:
         """The simulator's secret. For callers with the scope `simulators` only."""
         return await self._simulators.token(simulator_id)
+
+    @asynccontextmanager
+    async def _exchange_of(self, identity: Identity, simulator_id: str) -> AsyncIterator[SimulatorAddress]:
+        """Where the caller's running simulator answers, for one call. One that does not know its session has failed,
+        which the reconciler finds too: it is told, and the caller is.
+        """
+        address = await self._own_address(identity, simulator_id)
+        try:
+            yield address
+        except ExchangeStateLostError:
+            self._simulators.suspect(address.session_id, simulator_id)
+            raise SimulatorNotRunningError(SimulatorStatus.ERROR) from None
 
     async def _own_address(self, identity: Identity, simulator_id: str) -> SimulatorAddress:
         simulator = await self._simulators.find(simulator_id, identity.user_id)

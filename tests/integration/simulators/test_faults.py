@@ -102,6 +102,9 @@ async def test_a_simulator_that_lost_its_state_is_an_error(service: Service, api
         assert address is not None
         await service.server._exchange.stop_simulator(address)
         stopped = time.monotonic()
+        body = {"symbol": "AAPL", "side": "BUY", "quantity": 1, "orderType": "MARKET", "requestId": "r1"}
+        status, answer = await api.call("POST", f"/api/simulators/{simulator_id}/orders", json=body)
+        assert (status, answer["code"]) == (409, "SIMULATOR_NOT_RUNNING")
         told = await status_told(client, "ERROR")
         assert told["reason"] == "state_lost"
         assert time.monotonic() - stopped <= DETECTED_WITHIN_S
