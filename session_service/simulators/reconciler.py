@@ -20,6 +20,7 @@ from session_service.domain.events import EventType
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import (
     BackendUnavailableError,
+    DatabaseUnavailableError,
     ExchangeStateLostError,
     InvalidRequestError,
     SessionServiceError,
@@ -66,6 +67,7 @@ class Reconciler:
         self._clock = asyncio.get_running_loop().time
         self._first_seen: dict[str, float] = {}
         self._silent_since: dict[str, float] = {}
+        self._beaten: list[Simulator] = []  # what ran at the last round that PostgreSQL answered
         self._queue: KeyedQueue[str] = KeyedQueue(
             "reconciler",
             self._reconcile,
@@ -93,9 +95,19 @@ class Reconciler:
             self._queue.poke(simulator_id)
 
     async def beat(self) -> None:
-        """Look at every running simulator, which sends its heartbeat."""
-        for simulator in await self._repository.running_all():
-            self._queue.poke(simulator.simulator_id)
+        """Look at every running simulator, which sends its heartbeat.
+
+        While PostgreSQL is away those that ran before get theirs all the same: an outage is no reason for a simulator
+        to drop its state. What comes of it is seen when there is a row to write it to.
+        """
+        try:
+            self._beaten = await self._repository.running_all()
+        except DatabaseUnavailableError:
+            limit = asyncio.Semaphore(_CONCURRENCY)
+            await asyncio.gather(*(self._keep_alive(simulator, limit) for simulator in self._beaten))
+        else:
+            for simulator in self._beaten:
+                self._queue.poke(simulator.simulator_id)
 
     async def tear_down(self) -> None:
         """Remove workloads whose rows are gone or failed; a lease each, so that pods share the work."""
@@ -207,6 +219,15 @@ class Reconciler:
         else:
             self._silent_since.pop(simulator_id, None)
             self._heartbeat_sent(simulator.session_id)
+
+    async def _keep_alive(self, simulator: Simulator, limit: asyncio.Semaphore) -> None:
+        if simulator.endpoint is None:
+            return
+        async with limit:
+            try:
+                await self._exchange.heartbeat(self._address(simulator, simulator.endpoint))
+            except SessionServiceError as error:
+                log.debug("heartbeat_unanswered", simulator_id=simulator.simulator_id, code=error.code)
 
     async def _remove(self, simulator: Simulator) -> bool:
         if not await self._take_down(
