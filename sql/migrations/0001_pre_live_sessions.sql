@@ -152,6 +152,22 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
+-- The cleanup round: one pod at a time, by a lock that is the transaction's, so that it cannot be lost with a pooled
+-- connection. Everything is locked in the order in which all other writers lock it: the cascade has its own.
+CREATE FUNCTION session.cleanup_round() RETURNS INTEGER AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('session.cleanup', 0)) THEN
+        RETURN 0;
+    END IF;
+    PERFORM 1 FROM session.active_sessions a WHERE a.expires_at < NOW() ORDER BY a.session_id FOR UPDATE;
+    PERFORM 1 FROM simulator.instances i JOIN session.active_sessions a USING (session_id)
+    WHERE a.expires_at < NOW() ORDER BY i.simulator_id FOR UPDATE OF i;
+    PERFORM 1 FROM session.session_metadata m JOIN session.active_sessions a USING (session_id)
+    WHERE a.expires_at < NOW() ORDER BY m.session_id FOR UPDATE OF m;
+    RETURN session.cleanup_expired_sessions();
+END;
+$$ LANGUAGE plpgsql;
+
 -- What a user may have is decided one call at a time. Held to the end of the transaction.
 CREATE FUNCTION session.lock_user(p_user_id TEXT) RETURNS VOID AS $$
 BEGIN
@@ -211,10 +227,16 @@ CREATE FUNCTION session.open_session(
 ) RETURNS TABLE (
     outcome TEXT, ended_session_id TEXT, ended_simulator BOOLEAN, opened session.active_sessions, metadata JSONB
 ) AS $$
+DECLARE
+    oldest TEXT;
 BEGIN
     outcome := 'existing';
     PERFORM session.lock_user(p_user_id);
-    -- Nothing revives an expired session: it is marked, so that the unique index lets a new one in.
+    -- Nothing revives an expired session: it is marked, so that the unique index lets a new one in. What another call
+    -- holds is waited for, since expire_sessions passes over it, and it may be marking it at this moment.
+    PERFORM 1 FROM session.active_sessions a
+    WHERE a.user_id = p_user_id AND a.status <> 'EXPIRED' AND a.expires_at <= clock_timestamp()
+    ORDER BY a.session_id FOR UPDATE;
     PERFORM session.expire_sessions(p_user_id);
 
     SELECT a.* INTO opened FROM session.active_sessions a
@@ -225,9 +247,11 @@ BEGIN
         RETURN;
     END IF;
 
-    IF (SELECT count(*) FROM session.active_sessions a
-        WHERE a.user_id = p_user_id AND a.status <> 'EXPIRED') >= p_limit THEN
-        SELECT a.session_id INTO ended_session_id FROM session.active_sessions a
+    WHILE ended_session_id IS NULL AND (
+        SELECT count(*) FROM session.active_sessions a
+        WHERE a.user_id = p_user_id AND a.status <> 'EXPIRED') >= p_limit
+    LOOP
+        SELECT a.session_id INTO oldest FROM session.active_sessions a
         WHERE a.user_id = p_user_id AND a.status <> 'EXPIRED'
           AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = a.session_id)
         ORDER BY a.created_at, a.session_id
@@ -237,8 +261,15 @@ BEGIN
             RETURN NEXT;
             RETURN;
         END IF;
-        ended_simulator := session.end_session(ended_session_id, p_user_id);
-    END IF;
+        -- A socket may be opening on it, or its end be under way: with its row in hand, look again.
+        PERFORM 1 FROM session.active_sessions a WHERE a.session_id = oldest FOR UPDATE;
+        IF NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = oldest) THEN
+            ended_simulator := session.end_session(oldest, p_user_id);
+            IF ended_simulator IS NOT NULL THEN
+                ended_session_id := oldest;
+            END IF;
+        END IF;
+    END LOOP;
 
     INSERT INTO session.active_sessions (session_id, user_id, status, expires_at, device_id)
     VALUES (p_session_id, p_user_id, 'ACTIVE', clock_timestamp() + p_timeout, p_device_id)

@@ -31,7 +31,7 @@ WHERE s.session_id = $1 AND s.user_id = $2 AND s.status <> 'EXPIRED' AND s.expir
 RETURNING s.*, m.metadata;
 
 -- name: sessions.touch
--- $1 sessions, $2 how long ago each was active (seconds), $3 the timeout, $4 whether a user did it (not a stream).
+-- $1 sessions, $2 how long ago each was active (seconds), $3 the timeout.
 -- An activity before expiry extends even when it is written after it; what is marked EXPIRED stays so.
 -- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
 WITH activity AS (
@@ -68,9 +68,7 @@ ORDER BY session_id;
 SELECT expired_session_id AS session_id, expired_user_id AS user_id FROM session.expire_sessions(NULL, $1);
 
 -- name: sessions.cleanup
--- One pod at a time: the lock is the transaction's, so it cannot be lost with a pooled connection.
-SELECT CASE WHEN pg_try_advisory_xact_lock(hashtextextended('session.cleanup', 0))
-            THEN session.cleanup_expired_sessions() ELSE 0 END;
+SELECT session.cleanup_round();
 
 -- name: sessions.settle
 -- RECONNECTING for too long is INACTIVE. idx_sessions_reconnecting.
