@@ -106,10 +106,11 @@ class EventBus:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await pubsub.aclose()
 
-    def _receive(self, data: str) -> None:
+    def _receive(self, data: bytes) -> None:
+        """Anybody may write to the channel: nothing that comes by it ends the subscription."""
         try:
             event = _decoder.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.warning("event_unreadable")
             return
         if event.pod_name != self._pod_name:  # our own were delivered when they were published

@@ -44,7 +44,7 @@ class Redis:
                 socket_connect_timeout=SOCKET_TIMEOUT_S,
                 socket_keepalive=True,
                 retry=Retry(NoBackoff(), 0),
-                decode_responses=True,
+                decode_responses=False,  # what others write need not be text: whoever reads it decides
             )
         )
 
