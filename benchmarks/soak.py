@@ -42,10 +42,22 @@ class Tally:
     """What all sockets saw."""
 
     def __init__(self) -> None:
-        self.frames = self.gaps = self.duplicates = self.snapshots = self.lost = 0
+        self.frames = self.gaps = self.duplicates = self.snapshots = self.lost = self.refused = 0
 
 
 async def follow(http: aiohttp.ClientSession, run: LocalRun, user: str, tally: Tally) -> None:
+    """One client: connect, and come back after a 503, as the pod asks for under a storm."""
+    while True:
+        try:
+            await follow_socket(http, run, user, tally)
+        except aiohttp.WSServerHandshakeError as refusal:
+            if refusal.status != 503:
+                raise
+            tally.refused += 1
+            await asyncio.sleep(float((refusal.headers or {}).get("Retry-After", "1")))
+
+
+async def follow_socket(http: aiohttp.ClientSession, run: LocalRun, user: str, tally: Tally) -> None:
     """One socket: read every frame, check the numbers, send heartbeats."""
     decode = msgspec.json.Decoder(Frame).decode
     epoch = sequence = 0
@@ -111,6 +123,7 @@ async def measure(run: LocalRun, seconds: float) -> dict[str, object]:
         "duplicates": tally.duplicates,
         "snapshots": tally.snapshots,
         "closed_by_the_server": tally.lost,
+        "upgrades_refused_with_503": tally.refused,
         "pod_rss_mib_settled": round(settled[0], 1),
         "pod_rss_mib_end": round(settled[-1], 1),
         "pod_rss_mib_max": round(max(settled), 1),

@@ -94,6 +94,10 @@ class SimulatorOps:
     async def get_for_session(self, identity: Identity, session_id: str) -> Simulator | None:
         """The session's live simulator, else its newest. Raises SessionNotFoundError, SessionExpiredError."""
         await self._sessions.own(identity, session_id)
+        return await self.newest(session_id)
+
+    async def newest(self, session_id: str) -> Simulator | None:
+        """As ``get_for_session``, for a connection that is already known to be the session's."""
         return await self._simulators.of_session(session_id)
 
     async def submit_order(self, identity: Identity, simulator_id: str, order: OrderRequest) -> OrderState:

@@ -229,7 +229,7 @@ class WebSocketDispatcher:
             status = await simulators.stop_for_session(identity, entry.session_id)
             return self._emitters.result(request_id, status=status)
         session = await self._sessions.session_ops.own(identity, entry.session_id)
-        current = await simulators.get_for_session(identity, entry.session_id)
+        current = await simulators.newest(entry.session_id)
         return self._emitters.session_info(request_id, session, current)
 
     def _subscribe(self, connection: WebSocketConnection, command: Subscribe) -> Answer:

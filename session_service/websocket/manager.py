@@ -363,7 +363,7 @@ class WebSocketManager:
             session.session_id, session.user_id, connection.client_id, connection.attempt, kind
         )
         version = entry.simulator_version
-        simulator = await self._sessions.simulator_ops.get_for_session(opened.identity, session.session_id)
+        simulator = await self._sessions.simulator_ops.newest(session.session_id)
         entry.simulator_read(simulator, version)
         if connection.is_leaving():
             return None
