@@ -54,7 +54,7 @@ async def follow(http: aiohttp.ClientSession, run: LocalRun, user: str, tally: T
             if refusal.status != 503:
                 raise
             tally.refused += 1
-            await asyncio.sleep(float((refusal.headers or {}).get("Retry-After", "1")))
+            await asyncio.sleep(float(refusal.headers["Retry-After"]) if refusal.headers else 1.0)
 
 
 async def follow_socket(http: aiohttp.ClientSession, run: LocalRun, user: str, tally: Tally) -> None:
