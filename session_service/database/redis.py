@@ -56,12 +56,17 @@ class Redis:
             async with asyncio.timeout(2 * SOCKET_TIMEOUT_S):
                 return await call(self._client)
 
+        answer = default
         try:
-            answer: T = await self._breaker.call(bounded)
-            return answer
+            answer = await self._breaker.call(bounded)
         except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
             log.debug("redis_call_failed", error=type(error).__name__)
-            return default
+        # A cancellation that meets the client library while it connects is lost in it. Whoever cancelled this task
+        # waits for its end, so it is made up for here.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return answer
 
     async def ping(self) -> None:
         """Raises ConnectionError where Redis does not answer, or has not just now."""

@@ -1,0 +1,90 @@
+"""The event bus on a real server: between pods, and at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from session_service import config
+from session_service.clients.circuit_breaker import CircuitBreaker
+from session_service.database.events import EventBus
+from session_service.database.redis import Redis
+from session_service.domain.events import EventType, SessionEvent
+from tests.support.servers import TestServers
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def redis(servers: TestServers) -> AsyncIterator[Redis]:
+    settings = config.load(servers.redis_environ()).settings.redis
+    made = Redis(settings, CircuitBreaker("redis", clock=asyncio.get_running_loop().time))
+    yield made
+    await made.close()
+
+
+async def ends(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    done, _pending = await asyncio.wait({task}, timeout=2)
+    assert done, f"{task.get_coro()} did not take its cancellation"
+
+
+async def test_events_reach_other_pods_in_order_and_the_own_once(redis: Redis) -> None:
+    heard: dict[str, list[str | None]] = {"one": [], "two": []}
+    async with AsyncExitStack() as exits:
+        buses = {name: EventBus(redis, name) for name in heard}
+        for name, bus in buses.items():
+
+            def note(event: SessionEvent, name: str = name) -> None:
+                if event.type is EventType.SESSION_CREATED:
+                    heard[name].append(event.session_id)
+
+            bus.subscribe(note)
+            for loop in (bus.run_inbox(), bus.run_outbox()):
+                exits.push_async_callback(ends, asyncio.create_task(loop))
+
+        async def two_listens() -> bool:
+            buses["one"].emit(EventType.SESSION_CREATED, session_id="probe")
+            return bool(heard["two"])
+
+        await eventually(two_listens, within_s=5, what="the subscription")
+        heard["one"].clear()
+        for number in range(500):
+            buses["one"].emit(EventType.SESSION_CREATED, session_id=str(number))
+        assert heard["one"] == [str(number) for number in range(500)]
+
+        async def all_came() -> bool:
+            return heard["two"][-1:] == ["499"]
+
+        await eventually(all_came, within_s=5, what="500 events")
+        assert [one for one in heard["two"] if one != "probe"] == [str(number) for number in range(500)]
+
+
+async def test_a_subscriber_that_fails_keeps_no_event_from_the_others(redis: Redis) -> None:
+    heard: list[EventType] = []
+    bus = EventBus(redis, "one")
+
+    def fails(_event: SessionEvent) -> None:
+        raise RuntimeError("a fault of one subscriber")
+
+    bus.subscribe(fails)
+    end = bus.subscribe(lambda event: heard.append(event.type))
+    bus.emit(EventType.SESSION_CREATED, session_id="a")
+    assert heard == [EventType.SESSION_CREATED]
+    end()
+    bus.emit(EventType.SESSION_ENDED, session_id="a")
+    assert heard == [EventType.SESSION_CREATED]
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 3))
+async def test_the_outbox_ends_whatever_it_is_doing(redis: Redis, turns: int) -> None:
+    """Cancelled after any number of turns of the loop: before, in, or after its exchange with the server."""
+    for _ in range(5):
+        bus = EventBus(redis, "one")
+        outbox = asyncio.create_task(bus.run_outbox())
+        bus.emit(EventType.POD_OFFLINE)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await ends(outbox)
