@@ -19,6 +19,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from session_service.aiokit.backoff import Backoff
+from session_service.aiokit.cancellation import check_cancelled
 from session_service.database.redis import Redis
 from session_service.domain.events import EventType, SessionEvent
 
@@ -99,6 +100,7 @@ class EventBus:
         try:
             await pubsub.subscribe(CHANNEL)
             while True:
+                check_cancelled()
                 message = await pubsub.get_message(timeout=_POLL_S)
                 if message is not None:
                     self._receive(message["data"])

@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from session_service.aiokit.cancellation import check_cancelled
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.config import RedisSettings
 from session_service.errors import CircuitOpenError
@@ -61,11 +62,7 @@ class Redis:
             answer = await self._breaker.call(bounded)
         except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
             log.debug("redis_call_failed", error=type(error).__name__)
-        # A cancellation that meets the client library while it connects is lost in it. Whoever cancelled this task
-        # waits for its end, so it is made up for here.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
+        check_cancelled()
         return answer
 
     async def ping(self) -> None:

@@ -88,3 +88,12 @@ async def test_the_outbox_ends_whatever_it_is_doing(redis: Redis, turns: int) ->
         for _ in range(turns):
             await asyncio.sleep(0)
         await ends(outbox)
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 3))
+async def test_the_inbox_ends_whatever_it_is_doing(redis: Redis, turns: int) -> None:
+    for _ in range(5):
+        inbox = asyncio.create_task(EventBus(redis, "one").run_inbox())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await ends(inbox)
