@@ -96,12 +96,13 @@ class SessionRepository:
         )
         return session_of(record) if record else None
 
-    async def touch(self, ages_s: Mapping[str, float]) -> None:
-        """Record activities: session id → how many seconds ago."""
+    async def touch(self, uses_s: Mapping[str, tuple[float, float]]) -> None:
+        """Record uses: session id → since and until how many seconds ago."""
         await self._postgres.execute(
             self._queries["sessions.touch"],
-            list(ages_s),
-            list(ages_s.values()),
+            list(uses_s),
+            [since_s for since_s, _until_s in uses_s.values()],
+            [until_s for _since_s, until_s in uses_s.values()],
             self._timeout_s,
             operation="touch_sessions",
             repeatable=True,
@@ -213,3 +214,15 @@ class SessionRepository:
             operation="assert_sockets",
             repeatable=True,
         )
+
+    async def stray_sockets(self, open_rows: Sequence[SocketRow], pod_id: str) -> list[SocketRow]:
+        """This pod's rows beside ``open_rows``."""
+        records = await self._postgres.fetch(
+            self._queries["sockets.strays"],
+            pod_id,
+            [row.session_id for row in open_rows],
+            [row.client_id for row in open_rows],
+            operation="find_stray_sockets",
+            repeatable=True,
+        )
+        return [SocketRow(r["session_id"], r["client_id"], r["attempt"], r["kind"]) for r in records]

@@ -12,25 +12,32 @@ _BATCH = 1000
 
 
 class ActivityLog:
-    """Remembers when each session was last used, and writes what PostgreSQL does not know yet.
+    """Remembers when each session was used, and writes what PostgreSQL does not know yet.
 
-    An entry says when the activity was, not when it was written: activity before expiry extends the session even
-    when PostgreSQL was away meanwhile.
+    An entry says when the use was, not when it was written: a session that was used before its expiry, and from then
+    on never paused for as long as its timeout, is extended even when PostgreSQL was away meanwhile.
     """
 
     def __init__(self, repository: SessionRepository, *, timeout_s: float, clock: Callable[[], float]) -> None:
         self._repository = repository
         self._clock = clock
+        self._timeout_s = timeout_s
         self._write_every_s = min(timeout_s * _WRITE_EVERY_PART, _WRITE_EVERY_MAX_S)
-        self._unwritten: dict[str, float] = {}
+        self._unwritten: dict[str, tuple[float, float]] = {}  # the first and the last use
         self._written: dict[str, float] = {}
 
     def touch(self, session_id: str) -> None:
         """The session was used now. Costs two dictionary look-ups; never blocks."""
         now = self._clock()
+        unwritten = self._unwritten.get(session_id)
+        if unwritten is not None:
+            first, last = unwritten
+            if now - last < self._timeout_s:  # else it ran out in the pause: a use after it changes nothing
+                self._unwritten[session_id] = (first, now)
+            return
         written = self._written.get(session_id)
         if written is None or now - written >= self._write_every_s:
-            self._unwritten[session_id] = now
+            self._unwritten[session_id] = (now, now)
 
     def forget(self, session_id: str) -> None:
         """The session is over."""
@@ -45,10 +52,12 @@ class ActivityLog:
         while self._unwritten:
             batch = dict(list(self._unwritten.items())[:_BATCH])
             now = self._clock()
-            await self._repository.touch({session_id: now - at for session_id, at in batch.items()})
-            for session_id, at in batch.items():
-                self._written[session_id] = at
-                if self._unwritten.get(session_id) == at:
+            await self._repository.touch(
+                {session_id: (now - first, now - last) for session_id, (first, last) in batch.items()}
+            )
+            for session_id, use in batch.items():
+                self._written[session_id] = use[1]
+                if self._unwritten.get(session_id) == use:
                     del self._unwritten[session_id]
             if len(batch) < _BATCH:
                 break

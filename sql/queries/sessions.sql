@@ -35,18 +35,19 @@ RETURNING s.*, m.metadata;
 -- An activity before expiry extends even when it is written after it; what is marked EXPIRED stays so.
 -- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
 WITH activity AS (
-    SELECT t.session_id, now() - make_interval(secs => t.age_s) AS at
-    FROM unnest($1::text[], $2::float8[]) AS t (session_id, age_s)
+    SELECT t.session_id, now() - make_interval(secs => t.since_s) AS since,
+           now() - make_interval(secs => t.until_s) AS at
+    FROM unnest($1::text[], $2::float8[], $3::float8[]) AS t (session_id, since_s, until_s)
 ), locked AS (
     SELECT s.session_id, activity.at
     FROM session.active_sessions s JOIN activity USING (session_id)
-    WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.at
+    WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.since
     ORDER BY s.session_id
     FOR UPDATE OF s
 ), touched AS (
     UPDATE session.active_sessions s
     SET last_active = greatest(s.last_active, locked.at),
-        expires_at = greatest(s.expires_at, locked.at + make_interval(secs => $3))
+        expires_at = greatest(s.expires_at, locked.at + make_interval(secs => $4))
     FROM locked WHERE s.session_id = locked.session_id
     RETURNING s.session_id, locked.at
 )

@@ -16,14 +16,14 @@ class FailingSessions(SessionRepository):
 
     def __init__(self) -> None:
         self.away = False
-        self.written: list[dict[str, float]] = []
+        self.written: list[dict[str, tuple[float, float]]] = []
         self.attempts = 0
 
-    async def touch(self, ages_s: Mapping[str, float]) -> None:
+    async def touch(self, uses_s: Mapping[str, tuple[float, float]]) -> None:
         self.attempts += 1
         if self.away:
             raise DatabaseUnavailableError
-        self.written.append(dict(ages_s))
+        self.written.append(dict(uses_s))
 
 
 class Clock:
@@ -57,15 +57,17 @@ async def test_an_entry_says_when_the_activity_was_not_when_it_is_written(
     activity.touch("b")
     clock.now += 1
     await activity.flush()
-    assert sessions.written == [{"a": 4.0, "b": 1.0}]
+    assert sessions.written == [{"a": (4.0, 4.0), "b": (1.0, 1.0)}]
 
 
-async def test_the_last_activity_counts(activity: ActivityLog, sessions: FailingSessions, clock: Clock) -> None:
+async def test_a_use_is_from_its_first_to_its_last_moment(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
     activity.touch("a")
     clock.now += 3
     activity.touch("a")
     await activity.flush()
-    assert sessions.written == [{"a": 0.0}]
+    assert sessions.written == [{"a": (3.0, 0.0)}]
 
 
 async def test_nothing_to_write_is_no_statement(activity: ActivityLog, sessions: FailingSessions) -> None:
@@ -103,13 +105,27 @@ async def test_an_outage_keeps_what_could_not_be_written(
         await activity.flush()
     sessions.away = False
     await activity.flush()
-    assert sessions.written == [{"a": 60.0, "b": 0.0}]
+    assert sessions.written == [{"a": (60.0, 60.0), "b": (0.0, 0.0)}]
+
+
+async def test_a_pause_as_long_as_the_timeout_ends_a_use(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
+    """The session ran out in it, whether or not PostgreSQL could be told: what comes later must not revive it."""
+    activity.touch("a")
+    clock.now += 99
+    activity.touch("a")
+    clock.now += 100
+    activity.touch("a")
+    clock.now += 1
+    await activity.flush()
+    assert sessions.written == [{"a": (200.0, 101.0)}]
 
 
 async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
     class TouchedMeanwhile(FailingSessions):
-        async def touch(self, ages_s: Mapping[str, float]) -> None:
-            await super().touch(ages_s)
+        async def touch(self, uses_s: Mapping[str, tuple[float, float]]) -> None:
+            await super().touch(uses_s)
             if len(self.written) == 1:
                 clock.now += 5
                 log.touch("a")
@@ -120,7 +136,7 @@ async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
     await log.flush()
     clock.now += 1
     await log.flush()
-    assert sessions.written == [{"a": 0.0}, {"a": 1.0}]
+    assert sessions.written == [{"a": (0.0, 0.0)}, {"a": (6.0, 1.0)}]
 
 
 async def test_a_session_that_is_over_is_forgotten(activity: ActivityLog, sessions: FailingSessions) -> None:
@@ -128,7 +144,7 @@ async def test_a_session_that_is_over_is_forgotten(activity: ActivityLog, sessio
     activity.touch("b")
     activity.forget("a")
     await activity.flush()
-    assert sessions.written == [{"b": 0.0}]
+    assert sessions.written == [{"b": (0.0, 0.0)}]
 
 
 async def test_more_than_a_batch_goes_in_several_statements(activity: ActivityLog, sessions: FailingSessions) -> None:
