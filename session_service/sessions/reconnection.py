@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -34,6 +37,7 @@ class Reconnection:
         self._pod_name = pod_name
         self._pod_id = pod_id
         self._open: dict[tuple[str, str], SocketRow] = {}
+        self._under_way: Counter[SocketRow] = Counter()  # being opened or closed at this moment
         # Closed while PostgreSQL was away: said later, so that no session counts a socket that is gone.
         self._unsaid: dict[tuple[str, str], tuple[SocketRow, bool]] = {}
 
@@ -58,8 +62,9 @@ class Reconnection:
         now = int(time.time())
         fields = {"pod_name": self._pod_name, "pod_terminating": False}
         fields["last_ws_connection" if kind == "websocket" else "last_sse_connection"] = now
-        if not await self._repository.open_socket(row, self._pod_id, fields):
-            raise ConnectionReplacedError
+        with self._noted(row):
+            if not await self._repository.open_socket(row, self._pod_id, fields):
+                raise ConnectionReplacedError
         self._open[session_id, client_id] = row
         self._unsaid.pop((session_id, client_id), None)
         self._events.emit(EventType.CLIENT_CONNECTED, session_id=session_id, user_id=user_id, client_id=client_id)
@@ -72,11 +77,12 @@ class Reconnection:
         if row is None or row.attempt != attempt:
             return  # a newer socket of the client has taken its place
         del self._open[session_id, client_id]
-        await self._say_closed(row, by_client)
+        with self._noted(row):
+            await self._say_closed(row, by_client)
         self._events.emit(EventType.CLIENT_DISCONNECTED, session_id=session_id, user_id=user_id, client_id=client_id)
 
     async def assert_sockets(self) -> None:
-        """The round: say what could not be said, and write this pod's rows again where they are missing."""
+        """The round: say what could not be said, write rows again where they are missing, remove those that stray."""
         for row, by_client in list(self._unsaid.values()):
             await self._say_closed(row, by_client)
         rows = list(self._open.values())
@@ -85,6 +91,11 @@ class Reconnection:
         for row in rows:
             if (row.session_id, row.client_id) not in self._open:
                 # It closed while the statement was on its way, which may have written it after its end.
+                await self._say_closed(row, by_client=False)
+        for row in await self._repository.stray_sockets(list(self._open.values()), self._pod_id):
+            key = (row.session_id, row.client_id)
+            if key not in self._open and key not in self._unsaid and row not in self._under_way:
+                # Opened by a statement whose reply was lost: nobody else here will ever close it.
                 await self._say_closed(row, by_client=False)
 
     def keep_streams_alive(self) -> None:
@@ -99,6 +110,17 @@ class Reconnection:
         if not session_ids:
             return set()
         return session_ids - await self._repository.still_there(sorted(session_ids))
+
+    @contextmanager
+    def _noted(self, row: SocketRow) -> Iterator[None]:
+        """What PostgreSQL has of this row is not known before the statement is over."""
+        self._under_way[row] += 1
+        try:
+            yield
+        finally:
+            self._under_way[row] -= 1
+            if not self._under_way[row]:
+                del self._under_way[row]
 
     async def _say_closed(self, row: SocketRow, by_client: bool) -> None:
         kind = "ws" if row.kind == "websocket" else "sse"

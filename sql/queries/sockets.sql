@@ -6,3 +6,10 @@ SELECT session.close_socket($1, $2, $3, $4, $5, $6);
 
 -- name: sockets.assert_own
 SELECT session.assert_sockets($1, $2, $3, $4, $5);
+
+-- name: sockets.strays
+-- Rows of this pod beside those that it knows to be open. idx_sockets_pod_id.
+SELECT k.session_id, k.client_id, k.attempt, k.kind FROM session.sockets k
+WHERE k.pod_id = $1 AND NOT EXISTS (
+    SELECT 1 FROM unnest($2::text[], $3::text[]) AS t (session_id, client_id)
+    WHERE t.session_id = k.session_id AND t.client_id = k.client_id);

@@ -43,7 +43,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "sessions.get": ("s77", "u19"),
     "sessions.list": ("u7",),
     "sessions.keepalive": ("s77", "u19", 60.0),
-    "sessions.touch": (MANY, [1.0] * len(MANY), 60.0),
+    "sessions.touch": (MANY, [1.0] * len(MANY), [1.0] * len(MANY), 60.0),
     "sessions.ids_of_user": ("u7", None),
     "sessions.settle": (120.0,),
     "sessions.merge_metadata": (MANY, ['{"a": 1}'] * len(MANY)),
@@ -78,6 +78,7 @@ FUNCTIONS = {
 # Read or written whole by their nature, or once in a pod's life.
 WHOLE = {
     "sessions.count_unexpired",
+    "sockets.strays",
     "simulators.running_all",
     "simulators.counts",
     "simulators.stop_all",
