@@ -79,7 +79,6 @@ FUNCTIONS = {
 WHOLE = {
     "sessions.count_unexpired",
     "sockets.strays",  # a pod's own rows, all of them
-    "sockets.strays",
     "simulators.running_all",
     "simulators.counts",
     "simulators.stop_all",
