@@ -23,7 +23,7 @@ from session_service.clients.exchange import ExchangeClient
 from session_service.config import Settings, ShutdownPolicy, SimulatorBackendName
 from session_service.database.manager import DatabaseManager
 from session_service.domain.events import EventType
-from session_service.errors import ConfigurationError, DatabaseUnavailableError
+from session_service.errors import ConfigurationError, DatabaseUnavailableError, UnavailableError
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -92,7 +92,9 @@ class SessionServer:
         )
         self._auth = AuthClient(settings.auth, metrics=metrics)
         self._exchange = ExchangeClient(server.pod_name, metrics, loop.time)
-        self._guard = TaskGuard(on_error=metrics.background_error, on_pass=metrics.background_pass)
+        self._guard = TaskGuard(
+            on_error=metrics.background_error, on_pass=metrics.background_pass, expected=(UnavailableError,)
+        )
         self._membership = PodMembership(
             self._database.pods,
             self._database.presence,

@@ -40,7 +40,7 @@ class TaskGuard:
     exits non-zero (architecture.md, habit 3). It never holds an exception, so leaving it unread makes no noise.
 
     ``on_error(name, error)`` is called for every pass that raised, ``on_pass(name, duration_s)`` for every pass that
-    did not: the place for metrics. Neither may raise.
+    did not: the place for metrics. Neither may raise. ``expected`` errors are logged without a traceback.
 
     Must be created inside a running loop. Not thread-safe.
     """
@@ -50,9 +50,11 @@ class TaskGuard:
         *,
         on_error: Callable[[str, BaseException], None] = _ignore_error,
         on_pass: Callable[[str, float], None] = _ignore_pass,
+        expected: tuple[type[Exception], ...] = (),
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._on_error = on_error
+        self._expected = expected
         self._on_pass = on_pass
         self._random = random
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +119,9 @@ class TaskGuard:
                     raise
                 failures += 1
                 wait_s = backoff.delay_s(failures, self._random)
-                log.exception("background_pass_failed", loop=name, failures=failures, retry_in_s=round(wait_s, 3))
+                # A traceback of every loop every few seconds would bury what an outage's log is read for.
+                how = {"error": type(error).__name__} if isinstance(error, self._expected) else {"exc_info": True}
+                log.error("background_pass_failed", loop=name, failures=failures, retry_in_s=round(wait_s, 3), **how)
                 self._on_error(name, error)
             else:
                 failures = 0

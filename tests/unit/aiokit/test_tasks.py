@@ -206,3 +206,20 @@ async def test_a_closed_guard_takes_no_loop() -> None:
     await guard.close()
     with pytest.raises(RuntimeError, match="closed"):
         guard.spawn("late", asyncio.sleep(0))
+
+
+async def test_an_expected_error_is_logged_without_a_traceback() -> None:
+    guard = TaskGuard(random=middle, expected=(ConnectionError,))
+    errors = iter([ConnectionRefusedError(), ValueError()])
+
+    async def body() -> None:
+        raise next(errors)
+
+    with structlog.testing.capture_logs() as lines:
+        guard.every("sweep", 1, body)
+        await asyncio.sleep(1.5)
+        await guard.close()
+    assert [("exc_info" in line, line.get("error")) for line in lines] == [
+        (False, "ConnectionRefusedError"),
+        (True, None),
+    ]
