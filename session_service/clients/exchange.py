@@ -333,10 +333,9 @@ class ExchangeClient:
                 log.warning("exchange_garbage", simulator_id=address.simulator_id, error=str(error))
                 raise ExchangeUnavailableError from error
             except asyncio.CancelledError:
-                if not watchdog.expired:
+                if _is_caller_cancelled():
                     raise
-                # grpc.aio tells of its own call's cancellation as if this task had been cancelled.
-                outcome = "silent"
+                outcome = "silent" if watchdog.expired else "forgotten"
                 raise ExchangeUnavailableError from None
             finally:
                 watchdog.stop()
@@ -396,6 +395,11 @@ class ExchangeClient:
                 except DecodeError as error:
                     outcome = "garbage"
                     raise ExchangeUnavailableError from error
+                except asyncio.CancelledError:
+                    if _is_caller_cancelled():
+                        raise
+                    outcome = "forgotten"
+                    raise ExchangeUnavailableError from None
                 finally:
                     self._count(method, outcome)
                 return parsed
@@ -457,6 +461,12 @@ class ExchangeClient:
 
     def _count(self, method: str, outcome: str) -> None:
         self._metrics.external_service_requests_total.labels(SERVICE, method, outcome).inc()
+
+
+def _is_caller_cancelled() -> bool:
+    """grpc.aio tells of its own call's end (the watchdog's, a closed channel's) as if the task had been cancelled."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _serialize(message: Message) -> bytes:
