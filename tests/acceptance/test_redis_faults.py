@@ -19,7 +19,7 @@ from tests.support.process_faults import frozen, kill
 from tests.support.servers import Database, TestServers
 
 SLOWER_BY_S = 0.05
-BASE_S = 2.0  # of undisturbed load, to compare with
+BASE_S = 1.0  # of undisturbed load, to compare with
 
 
 @pytest.fixture
