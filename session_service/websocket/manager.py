@@ -386,8 +386,8 @@ class WebSocketManager:
         connection.is_open = True
         for older in placement.replaced:
             self._replace(older)
-        if placement.evicted is not None:
-            self._replace(placement.evicted, "connection_limit")
+        for silent in self.registry.over_limit(connection):
+            self._replace(silent, "connection_limit")
         return entry
 
     def _replace(self, connection: ClientConnection, reason: str = "newer_connection") -> None:

@@ -17,13 +17,11 @@ class Placement(msgspec.Struct, frozen=True):
     """What follows from a connection's arrival.
 
     ``superseded``: a newer attempt of its client id is already here, so the arrival itself is the one to close.
-    ``replaced``: older attempts, to be closed once the arrival's first frame is out. ``evicted``: the most silent
-    connection of a session that had its eight.
+    ``replaced``: older attempts, to be closed once the arrival's first frame is out.
     """
 
     superseded: bool
     replaced: tuple[ClientConnection, ...] = ()
-    evicted: ClientConnection | None = None
 
 
 class WebSocketRegistry:
@@ -65,10 +63,6 @@ class WebSocketRegistry:
         same_client = [one for one in others if one.client_id == connection.client_id and not one.is_leaving()]
         if any(one.attempt > connection.attempt for one in same_client):
             return Placement(superseded=True)
-        staying = [one for one in others if one.client_id != connection.client_id and not one.is_leaving()]
-        evicted = None
-        if len(staying) >= MAX_CONNECTIONS_PER_SESSION:
-            evicted = min(staying, key=lambda one: one.last_message_s)
         entry = self._entries.get(session.session_id)
         if entry is None:
             entry = self._entries[session.session_id] = SessionEntry(session)
@@ -77,7 +71,21 @@ class WebSocketRegistry:
         entry.expires_at = session.expires_at
         connection.entry = entry
         self._connections.setdefault(session.session_id, []).append(connection)
-        return Placement(superseded=False, replaced=tuple(same_client), evicted=evicted)
+        return Placement(superseded=False, replaced=tuple(same_client))
+
+    def over_limit(self, arrival: ClientConnection) -> tuple[ClientConnection, ...]:
+        """Who must go now that ``arrival`` is open, and its session may have more than eight: the most silent.
+
+        Asked only then, since several may arrive at once: each must see those that were opened before it.
+        """
+        if arrival.entry is None:
+            return ()
+        members = self._connections.get(arrival.entry.session_id, [])
+        others = [one for one in members if one.is_open and not one.is_leaving() and one is not arrival]
+        excess = len(others) + 1 - MAX_CONNECTIONS_PER_SESSION
+        if excess <= 0:
+            return ()
+        return tuple(sorted(others, key=lambda one: one.last_message_s)[:excess])
 
     def remove(self, connection: ClientConnection) -> bool:
         """Forget a connection, and its session with the last one. False for one that is not registered."""

@@ -103,23 +103,51 @@ async def test_the_same_client_id_in_another_session_is_another_client() -> None
     assert registry.add(connection("tab", 1), session("s2", "u2")).superseded is False
 
 
+def opened(registry: WebSocketRegistry, *arrivals: ClientConnection) -> list[ClientConnection]:
+    """Open them one after the other; who had to go."""
+    gone: list[ClientConnection] = []
+    for arrival in arrivals:
+        registry.add(arrival, session())
+        arrival.is_open = True
+        gone += registry.over_limit(arrival)
+    return gone
+
+
 async def test_the_ninth_connection_evicts_the_most_silent() -> None:
     registry = WebSocketRegistry()
     silent = [connection(f"c{number}", last_message_s=10.0 + number) for number in range(MAX_CONNECTIONS_PER_SESSION)]
     silent[3].last_message_s = 1.0
-    assert [registry.add(one, session()).evicted for one in silent] == [None] * MAX_CONNECTIONS_PER_SESSION
-    assert registry.add(connection("ninth"), session()).evicted is silent[3]
+    assert opened(registry, *silent) == []
+    assert opened(registry, connection("ninth")) == [silent[3]]
+
+
+async def test_each_of_many_arrivals_at_once_counts_those_opened_before_it() -> None:
+    registry = WebSocketRegistry()
+    arrivals = [
+        connection(f"c{number}", last_message_s=float(number)) for number in range(MAX_CONNECTIONS_PER_SESSION + 3)
+    ]
+    for arrival in arrivals:
+        registry.add(arrival, session())
+    gone: list[ClientConnection] = []
+    for arrival in arrivals:
+        arrival.is_open = True
+        for silent in registry.over_limit(arrival):
+            silent.close(CloseCode.REPLACED, "")
+            gone.append(silent)
+    assert gone == arrivals[:3]
 
 
 async def test_one_that_is_replaced_or_leaving_makes_room_by_itself() -> None:
     registry = WebSocketRegistry()
     members = [connection(f"c{number}", 1) for number in range(MAX_CONNECTIONS_PER_SESSION)]
-    for member in members:
-        registry.add(member, session())
-    assert registry.add(connection("c0", 2), session()).evicted is None
-    members[0].close(CloseCode.REPLACED, "")
+    assert opened(registry, *members) == []
+    newer = connection("c0", 2)
+    for older in registry.add(newer, session()).replaced:
+        older.close(CloseCode.REPLACED, "")
+    newer.is_open = True
+    assert registry.over_limit(newer) == ()
     members[1].close(CloseCode.NORMAL, "")
-    assert registry.add(connection("new", 1), session()).evicted is None
+    assert opened(registry, connection("new", 1)) == []
 
 
 def simulator(simulator_id: str, status: SimulatorStatus) -> Simulator:
