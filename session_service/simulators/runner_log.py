@@ -33,6 +33,8 @@ class SimulatorLog:
             sys.stderr.buffer.flush()
             return
         try:
+            if self._file.closed:  # an earlier change of files failed half-way
+                self._file = self._path.open("ab", buffering=0)
             if self._file.tell() + len(line) > LIMIT_BYTES:
                 self._file.close()
                 self._path.replace(self._path.with_name(self._path.name + ".1"))

@@ -16,6 +16,20 @@ def test_is_bounded_in_size(tmp_path: Path) -> None:
     assert all(size <= runner_log.LIMIT_BYTES for size in sizes.values())
 
 
+def test_a_change_of_files_that_fails_loses_lines_and_stops_nobody(tmp_path: Path) -> None:
+    directory, away = tmp_path / "logs", tmp_path / "away"
+    directory.mkdir()
+    log = SimulatorLog(directory, "sim", secret="")
+    log.write(b"x" * runner_log.LIMIT_BYTES, telling=False)
+    directory.rename(away)
+    for _ in range(3):
+        log.write(b"lost\n", telling=False)
+    away.rename(directory)
+    log.write(b"kept\n", telling=False)
+    log.close()
+    assert (directory / "sim.log").read_bytes() == b"kept\n"
+
+
 def test_tells_the_last_telling_lines_without_the_secret(tmp_path: Path) -> None:
     log = SimulatorLog(tmp_path, "sim", secret="hunter2")
     log.write(b"not told\n", telling=False)
