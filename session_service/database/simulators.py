@@ -169,10 +169,34 @@ class SimulatorRepository:
             for record in records
         ]
 
-    async def teardown_done(self, simulator_id: str) -> None:
-        await self._postgres.execute(
-            self._queries["teardowns.done"], simulator_id, operation="finish_teardown", repeatable=True
+    async def teardown_done(self, teardown: Teardown) -> bool:
+        """The workload is gone; whether the simulator's row is gone too, so that this call alone knows of the end.
+
+        Nothing happens, and the answer is False, where it was leased or asked for again meanwhile.
+        """
+        rowless: bool | None = await self._postgres.fetch_value(
+            self._queries["teardowns.done"],
+            teardown.simulator_id,
+            teardown.attempts,
+            operation="finish_teardown",
+            repeatable=True,
         )
+        return rowless is True
+
+    async def request_teardown(
+        self, simulator_id: str, session_id: str, endpoint: str | None, workload_uid: str
+    ) -> bool:
+        """Have a workload removed that has no row any more, or one at its end. False: its row still stands."""
+        requested: bool | None = await self._postgres.fetch_value(
+            self._queries["teardowns.request"],
+            simulator_id,
+            session_id,
+            endpoint,
+            workload_uid,
+            operation="request_teardown",
+            repeatable=True,
+        )
+        return requested is not None
 
     async def teardown_count(self) -> int:
         count: int = await self._postgres.fetch_value(

@@ -158,10 +158,10 @@ class Reconciler:
                 await self._fail(simulator, step)
                 return True
             case Action.CREATE_WORKLOAD:
-                return await self._record(await self._backend.create(self._spec(simulator)))
+                return await self._record(simulator, await self._backend.create(self._spec(simulator)))
             case Action.RECORD_WORKLOAD:
                 assert workload is not None  # noqa: S101 - the rule says so
-                return await self._record(workload)
+                return await self._record(simulator, workload)
             case Action.START_EXCHANGE:
                 assert workload is not None  # noqa: S101
                 return await self._start_exchange(simulator, workload)
@@ -171,11 +171,22 @@ class Reconciler:
             case Action.REMOVE_WORKLOAD:
                 return await self._remove(simulator)
 
-    async def _record(self, workload: Workload) -> bool:
+    async def _record(self, simulator: Simulator, workload: Workload) -> bool:
         row = await self._repository.workload_created(workload.simulator_id, workload.uid, workload.endpoint)
-        if row is not None:
+        if row is None:
+            await self._remove_orphan(simulator, workload)
+        else:
             self._announce(row)
         return True
+
+    async def _remove_orphan(self, simulator: Simulator, workload: Workload) -> None:
+        """The row went while a step was under way, and the teardown may have found nothing yet to remove."""
+        if await self._repository.request_teardown(
+            simulator.simulator_id, simulator.session_id, workload.endpoint, workload.uid
+        ):
+            log.info("simulator_orphaned", simulator_id=simulator.simulator_id)
+            self._metrics.orphans_removed_total.labels("workload").inc()
+            await self.tear_down()
 
     async def _start_exchange(self, simulator: Simulator, workload: Workload) -> bool:
         assert workload.endpoint is not None  # noqa: S101 - a ready workload has one
@@ -191,7 +202,9 @@ class Reconciler:
             self._queue.poke_later(simulator.simulator_id, _LOOK_AGAIN_S)
             return False
         row = await self._repository.running(simulator.simulator_id, workload.endpoint)
-        if row is not None:
+        if row is None:
+            await self._remove_orphan(simulator, workload)
+        else:
             self._metrics.simulator_creation_duration_seconds.observe(self._waited_s(row.simulator_id))
             self._metrics.simulator_operations_total.labels("create", "success").inc()
             self._first_seen.pop(row.simulator_id, None)
@@ -261,8 +274,16 @@ class Reconciler:
                 teardown.simulator_id, teardown.session_id, teardown.endpoint, teardown.workload_uid
             )
             if gone:
-                await self._repository.teardown_done(teardown.simulator_id)
+                rowless = await self._repository.teardown_done(teardown)
                 log.info("simulator_workload_removed", simulator_id=teardown.simulator_id)
+                if rowless:
+                    self._metrics.simulator_operations_total.labels("stop", "success").inc()
+                    self._events.emit(
+                        EventType.SIMULATOR_STOPPED,
+                        session_id=teardown.session_id,
+                        simulator_id=teardown.simulator_id,
+                        status=SimulatorStatus.STOPPED.value,
+                    )
         except UnavailableError as error:
             # The lease runs out, and whoever comes then tries again.
             log.warning(

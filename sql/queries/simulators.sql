@@ -99,7 +99,20 @@ WHERE simulator_id IN (
 RETURNING *;
 
 -- name: teardowns.done
-DELETE FROM simulator.teardowns WHERE simulator_id = $1;
+-- True: the simulator's row is gone as well, so nobody else will tell of its end. Nothing happens where it was leased or
+-- asked for again meanwhile: then there may be more to remove than this lease found.
+DELETE FROM simulator.teardowns t WHERE t.simulator_id = $1 AND t.attempts = $2
+RETURNING NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id = t.simulator_id);
+
+-- name: teardowns.request
+-- A workload came to be although nobody wants it any more: its row went, or reached its end, while it was created.
+INSERT INTO simulator.teardowns AS t (simulator_id, session_id, endpoint, workload_uid)
+SELECT $1, $2, $3, $4
+WHERE NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id = $1 AND i.status NOT IN ('STOPPED', 'ERROR'))
+ON CONFLICT (simulator_id) DO UPDATE
+SET endpoint = EXCLUDED.endpoint, workload_uid = EXCLUDED.workload_uid, leased_until = '-infinity',
+    attempts = t.attempts + 1
+RETURNING TRUE;
 
 -- name: teardowns.count
 SELECT count(*) FROM simulator.teardowns;

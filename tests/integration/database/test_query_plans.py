@@ -58,7 +58,8 @@ HOT: dict[str, tuple[Any, ...]] = {
     "simulators.stopped": ("i77",),
     "simulators.unsettled": (),
     "teardowns.lease": (32, 30.0),
-    "teardowns.done": ("t77",),
+    "teardowns.done": ("t77", 1),
+    "teardowns.request": ("i77", "s77", "host:1", "uid"),
     "pods.beat": ("pod#1",),
 }
 # Those that call a function: their statements are inside it, where a plan is not shown; see INSIDE.
