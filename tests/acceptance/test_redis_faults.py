@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis_asyncio
 
+from tests.support.api_client import ApiClient
 from tests.support.followers import Follower
 from tests.support.invariants import check_invariants
 from tests.support.load import RestLoad, percentile
@@ -40,8 +41,12 @@ async def test_redis(
     measured: Measured,
 ) -> None:
     valkey = own_servers.valkey
+    api = ApiClient(pod.http, "alice")
+    await api.start_simulator(await api.open_session())
     async with Follower(pod.http, "alice") as follower, RestLoad(pod.http) as load:
         await load.recovered(within_s=5)
+        await follower.at_least(3, within_s=5)
+        follower.longest_gap_s = 0.0
         base_at = time.monotonic()
         await asyncio.sleep(BASE_S)
         broken_at = time.monotonic()
@@ -62,6 +67,7 @@ async def test_redis(
         await asyncio.sleep(1.0)
         follower.check()
         assert follower.connections == 1, follower.close_codes
+        assert follower.longest_gap_s <= 1.5
 
     base = percentile(load.since(base_at, broken_at), 0.99)
     during = percentile(load.since(broken_at, back_at), 0.99)
@@ -87,8 +93,6 @@ async def _ready_all_the_while(pod: PodProcess, outage_s: float) -> None:
 async def test_redis_thawed_with_old_contents_gives_no_stale_answer(
     own_servers: TestServers, pod: PodProcess, outage_s: float
 ) -> None:
-    from tests.support.api_client import ApiClient
-
     api = ApiClient(pod.http)
     ended, kept = await api.open_session("ended"), await api.open_session("kept")
     with frozen(own_servers.valkey.pid):

@@ -72,13 +72,17 @@ class Follower:
                 async with self._http.ws_connect("/ws", params=query, headers=bearer(self._user_id)) as socket:
                     self._socket = socket
                     self.connections += 1
-                    await self._read(socket)
+                    beating = asyncio.create_task(self._beat(socket))
+                    try:
+                        await self._read(socket)
+                    finally:
+                        beating.cancel()
+                        await asyncio.gather(beating, return_exceptions=True)
                     self.close_codes.append(socket.close_code)
             except (aiohttp.ClientError, ConnectionError):
                 await asyncio.sleep(0.05)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        last_beat = time.monotonic()
         async for message in socket:
             had = self.stream.frames
             frame = self.stream.message(message)
@@ -94,6 +98,8 @@ class Follower:
             if frame["type"] == "connected":
                 self.session_id = frame["sessionId"]
                 self.not_resumed += self.connections > 1 and not frame["resumed"]
-            if now - last_beat > 1.0:
-                last_beat = now
-                await socket.send_json({"type": "heartbeat", "timestamp": 0, "deviceId": self._device_id})
+
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await socket.send_json({"type": "heartbeat", "timestamp": 0, "deviceId": self._device_id})
