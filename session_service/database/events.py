@@ -25,7 +25,8 @@ from session_service.domain.events import EventType, SessionEvent
 
 log = structlog.get_logger(__name__)
 
-CHANNEL = "session_events"
+CHANNEL = "session_events"  # the documented types only: others read it
+STEPS_CHANNEL = "session_simulator_steps"  # for pods alone
 OUTBOX_LIMIT = 10_000  # events waiting for Redis; past it the oldest are dropped, as if Redis had lost them
 _BATCH = 200
 _POLL_S = 0.2  # below the socket timeout: a subscriber that blocks longer looks like a frozen server
@@ -41,7 +42,7 @@ class EventBus:
         self._redis = redis
         self._pod_name = pod_name
         self._subscribers: list[Callable[[SessionEvent], None]] = []
-        self._outbox: deque[bytes] = deque(maxlen=OUTBOX_LIMIT)
+        self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._waiting = asyncio.Event()
 
     def subscribe(self, callback: Callable[[SessionEvent], None]) -> Callable[[], None]:
@@ -56,7 +57,8 @@ class EventBus:
     def publish(self, event: SessionEvent) -> None:
         """Tell the subscribers here, now, and the other pods soon. Never blocks, never raises."""
         self._deliver(event)
-        self._outbox.append(_encoder.encode(event))
+        channel = STEPS_CHANNEL if event.type is EventType.SIMULATOR_STATUS else CHANNEL
+        self._outbox.append((channel, _encoder.encode(event)))
         self._waiting.set()
 
     async def run_outbox(self) -> None:
@@ -71,10 +73,10 @@ class EventBus:
         while self._outbox:
             batch = [self._outbox.popleft() for _ in range(min(_BATCH, len(self._outbox)))]
 
-            async def send(client: Any, batch: list[bytes] = batch) -> bool:
+            async def send(client: Any, batch: list[tuple[str, bytes]] = batch) -> bool:
                 pipeline = client.pipeline(transaction=False)
-                for message in batch:
-                    pipeline.publish(CHANNEL, message)
+                for channel, message in batch:
+                    pipeline.publish(channel, message)
                 await pipeline.execute()
                 return True
 
@@ -98,7 +100,7 @@ class EventBus:
     async def _listen(self) -> None:
         pubsub = self._redis.pubsub()
         try:
-            await pubsub.subscribe(CHANNEL)
+            await pubsub.subscribe(CHANNEL, STEPS_CHANNEL)
             while True:
                 check_cancelled()
                 message = await pubsub.get_message(timeout=_POLL_S)
@@ -109,7 +111,7 @@ class EventBus:
                 await pubsub.aclose()
 
     def _receive(self, data: bytes) -> None:
-        """Anybody may write to the channel: nothing that comes by it ends the subscription."""
+        """Anybody may write to the channels: nothing that comes by it ends the subscription."""
         try:
             event = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -17,12 +17,15 @@ class EventType(StrEnum):
     SESSION_MIGRATED = "session_migrated"
     POD_ONLINE = "pod_online"
     POD_OFFLINE = "pod_offline"
-    # Beyond the documented ones: every other step of a simulator, so that sockets can be told of it.
+    # Between pods only: every other step of a simulator, so that sockets can be told of it.
     SIMULATOR_STATUS = "simulator_status"
 
 
 class SessionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message of the Redis channel ``session_events``. ``timestamp`` is in milliseconds since 1970."""
+    """One message between pods. ``timestamp`` is in milliseconds since 1970.
+
+    The documented types go by the Redis channel ``session_events``, for anybody to read.
+    """
 
     type: EventType
     pod_name: str
