@@ -23,6 +23,7 @@ from msgspec import Meta
 from session_service.errors import ConfigurationError
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 §3.2: a key of at least the hash's size, for HS256
+HIGHEST_PORT = 65535
 DOCUMENTED_SECRETS = frozenset(
     {
         # Secrets that stand in public documents: fine on a laptop, refused in production.
@@ -350,8 +351,11 @@ def check_for_serving(settings: Settings) -> None:
     if auth.mode is AuthMode.SERVICE:
         _check_url("AUTH_SERVICE_URL", auth.service_url)
     backend = settings.simulator.backend
-    if backend is SimulatorBackendName.SERVICE and not settings.simulator.exchange_service:
+    exchange = settings.simulator.exchange_service
+    if backend is SimulatorBackendName.SERVICE and not exchange:
         raise ConfigurationError("EXCHANGE_MANAGER_SERVICE", "host:port where SIMULATOR_BACKEND is service")
+    if exchange and not 1 <= int(exchange.rpartition(":")[2]) <= HIGHEST_PORT:
+        raise ConfigurationError("EXCHANGE_MANAGER_SERVICE", "host:port, the port 1 to 65535", repr(exchange))
     if settings.simulator.runner_url and not settings.simulator.runner_token:
         raise ConfigurationError("SIMULATOR_RUNNER_TOKEN", "set where SIMULATOR_RUNNER_URL is")
     if server.environment is Environment.PRODUCTION:

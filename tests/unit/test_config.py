@@ -176,6 +176,8 @@ def test_a_usual_development_pod_is_served() -> None:
         ({"AUTH_MODE": "service"}, "AUTH_SERVICE_URL"),
         ({"AUTH_MODE": "service", "AUTH_SERVICE_URL": "auth:80"}, "AUTH_SERVICE_URL"),
         ({"SIMULATOR_BACKEND": "service"}, "EXCHANGE_MANAGER_SERVICE"),
+        ({"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "ex:0"}, "EXCHANGE_MANAGER_SERVICE"),
+        ({"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "ex:65536"}, "EXCHANGE_MANAGER_SERVICE"),
         ({"SIMULATOR_RUNNER_URL": "http://127.0.0.1:1"}, "SIMULATOR_RUNNER_TOKEN"),
         ({"TRUSTED_PROXIES": "10.0.0.0/8,proxy"}, "TRUSTED_PROXIES"),
         ({"CORS_ALLOWED_ORIGINS": "https://a.example/path"}, "CORS_ALLOWED_ORIGINS"),
