@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 async def test_each_start_and_each_end_is_told_by_documented_types_only(servers: TestServers, api: ApiClient) -> None:
     heard: list[dict[str, Any]] = []
-    redis = redis_asyncio.Redis.from_url(servers.valkey.url(), decode_responses=True)
+    redis: Any = redis_asyncio.Redis.from_url(servers.valkey.url(), decode_responses=True)
     subscriber = redis.pubsub(ignore_subscribe_messages=True)
     try:
         await subscriber.subscribe("session_events")
