@@ -73,6 +73,7 @@ class SessionServer:
         self._settings = settings
         self._environ = environ
         self._exits = AsyncExitStack()
+        self._serving = False
         self._shutdown_started = False
         self.shutdown_event = asyncio.Event()
         self.exit_code = 0
@@ -202,6 +203,7 @@ class SessionServer:
         await self._listen()
         if self._shutdown_started:  # a signal came while PostgreSQL was waited for
             return
+        self._serving = True
         self._start_background_tasks()
         self._health.started()
         self._guard.failed.add_done_callback(self._loop_ended)
@@ -252,11 +254,7 @@ class SessionServer:
         started = time.monotonic()
         log.info("pod_terminating", reason=reason)
         self._health.drain()
-        is_last = await self._membership.start_draining()
-        self._database.events.emit(EventType.POD_OFFLINE)
-        # Endpoints take time to leave the load balancers: until then connections are served as ever.
-        await asyncio.sleep(self._settings.pod.drain_delay_s)
-        await self._cleanup_pod_sessions(is_last, reason)
+        is_last = await self._drain(reason) if self._serving else None
         await self._step("sockets", self._websockets.close, limit_s=2 * STEP_LIMIT_S)
         self.metrics.drain_seconds.set(time.monotonic() - started)
         await self._step("background loops", self._guard.close)
@@ -266,11 +264,20 @@ class SessionServer:
         await self._step("reconciler", self._reconciler.close)
         await self._step("streams", self._streams.close)
         await self._step("events", self._database.events.flush)
-        if is_last is not None:
+        if is_last is not None or not self._serving:  # a question for readiness may have written it
             await self._step("pod row", self._membership.leave)
         await self._step("components", self._exits.aclose, limit_s=2 * STEP_LIMIT_S)
         log.info("pod_terminated", seconds=round(time.monotonic() - started, 3))
         self.shutdown_event.set()
+
+    async def _drain(self, reason: str) -> bool | None:
+        """Take leave of pods and clients; what a pod that never served has no part in. As ``start_draining``."""
+        is_last = await self._membership.start_draining()
+        self._database.events.emit(EventType.POD_OFFLINE)
+        # Endpoints take time to leave the load balancers: until then connections are served as ever.
+        await asyncio.sleep(self._settings.pod.drain_delay_s)
+        await self._cleanup_pod_sessions(is_last, reason)
+        return is_last
 
     async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> None:
         """Tell this pod's clients, mark their sessions, and stop the simulators that nobody is left to look after.
@@ -292,6 +299,8 @@ class SessionServer:
             lambda: self._websockets.drain(reason, window_s=window_s),
             limit_s=window_s + CLOSE_SOCKETS_LIMIT_S,
         )
+        if is_last:  # asked again: a pod that came meanwhile takes the simulators over
+            is_last = await self._membership.start_draining()
         if is_last is not None and (is_last or self._settings.simulator.shutdown_policy is ShutdownPolicy.STOP):
             stopped_sessions = None if is_last else session_ids
             await self._step(
