@@ -29,7 +29,7 @@ async def test_each_start_and_each_end_is_told_by_documented_types_only(servers:
             message = await subscriber.get_message(timeout=0.1)
             if message is not None:
                 heard.append(json.loads(message["data"]))
-            return sum(event["type"] == "simulator_stopped" for event in heard) == 2
+            return [event["type"] for event in heard].count("simulator_stopped") == 2
 
         await eventually(both_have_stopped, within_s=10, what="two simulator_stopped")
     finally:
