@@ -3,8 +3,8 @@
 SQLSTATE rules (docs/operations.md, "PostgreSQL"):
 
 - 40001, 40P01 (serialization failure, deadlock): the statement did not happen; it is made again at once.
-- 57P01-03, class 08, 53300, connection errors: made again only where the caller says that repeating is safe, since
-  the reply of a statement that did happen may have been lost.
+- Class 57, class 08, 53300, 55P03, connection errors: made again only where the caller says that repeating is safe,
+  since the reply of a statement that did happen may have been lost.
 - 25006 (read-only transaction: a primary that was demoted): the connection is dropped, the error is "unavailable".
 - A wrong password, a schema that is not there, no rights, no room (28xxx, 3D000, 42P01, 42501, 53xxx, 58xxx): someone
   must see to it; until then the error is "unavailable", and the log says which.
@@ -46,9 +46,8 @@ _CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
 
 _NOT_DONE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _AWAY = (
-    asyncpg.AdminShutdownError,  # 57P01
-    asyncpg.CrashShutdownError,  # 57P02
-    asyncpg.CannotConnectNowError,  # 57P03
+    asyncpg.OperatorInterventionError,  # class 57: shutdown, crash, start, and a statement_timeout
+    asyncpg.LockNotAvailableError,  # 55P03: a lock_timeout
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.TooManyConnectionsError,  # 53300
     asyncpg.InterfaceError,  # the driver's own: connection closed, pool closing
