@@ -254,7 +254,12 @@ class SessionServer:
         started = time.monotonic()
         log.info("pod_terminating", reason=reason)
         self._health.drain()
-        is_last = await self._drain(reason) if self._serving else None
+        is_last: bool | None = None
+        try:
+            if self._serving:
+                is_last = await self._drain(reason)
+        except Exception:  # whatever it is, the pod ends; its row and its simulators are the next one's
+            log.exception("drain_failed")
         await self._step("sockets", self._websockets.close, limit_s=2 * STEP_LIMIT_S)
         self.metrics.drain_seconds.set(time.monotonic() - started)
         await self._step("background loops", self._guard.close)

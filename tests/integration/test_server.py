@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from session_service.database.pods import PodRepository
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 from tests.support.sql import Sql
@@ -22,6 +23,16 @@ FILL = """
     INSERT INTO simulator.instances (simulator_id, session_id, user_id, status, endpoint, initial_symbols)
     VALUES ('simulator-1', 'session-1', 'user-1', 'RUNNING', '127.0.0.1:1', '["AAPL"]');
 """
+
+
+class CannotDrain(PodRepository):
+    """Fails as no code foresaw."""
+
+    def __init__(self, real: PodRepository) -> None:
+        self.__dict__ = real.__dict__
+
+    async def start_draining(self, pod_id: str) -> bool:
+        raise RuntimeError(pod_id)
 
 
 @pytest.fixture
@@ -64,4 +75,13 @@ async def test_a_pod_that_comes_while_the_last_one_drains_takes_the_simulators_o
     await eventually(is_draining, within_s=5, what="draining")
     await sql.execute("INSERT INTO session.pods (pod_id, pod_name, version) VALUES ('next#1', 'next', '1')")
     await leaving
+    assert await sql.fetchval(STATUS) == "RUNNING"
+
+
+async def test_a_drain_that_fails_does_not_keep_the_pod_from_ending(pod: Service, sql: Sql) -> None:
+    await pod.__aenter__()
+    membership = pod.server._membership
+    membership._repository = CannotDrain(membership._repository)
+    await asyncio.wait_for(pod.__aexit__(), 10)
+    assert pod.server.shutdown_event.is_set()
     assert await sql.fetchval(STATUS) == "RUNNING"
