@@ -17,6 +17,7 @@ MAX_ID_LENGTH = 255
 MAX_REQUEST_ID_LENGTH = 64
 MAX_QUANTITY = 2**31 - 1
 
+SYMBOL_PATTERN = r"^[A-Z][A-Z0-9.\-]{0,11}\Z"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+\Z"
 
 DeviceId = Annotated[
@@ -37,7 +38,7 @@ RequestId = Annotated[
         description="Unique per session; repeating it with the same content gives the same answer",
     ),
 ]
-Symbol = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9.\-]{0,11}\Z")]
+Symbol = Annotated[str, Meta(pattern=SYMBOL_PATTERN)]
 Symbols = Annotated[tuple[Symbol, ...], Meta(min_length=1, max_length=MAX_SYMBOLS, description="Each symbol once")]
 Cash = Annotated[float, Meta(gt=0, le=MAX_CASH)]
 # A number with an integral value, 10 and 10.0 alike: JSON knows no integers (RFC 8259 §6).
@@ -47,7 +48,21 @@ Attempt = Annotated[
     int, Meta(ge=0, le=MAX_QUANTITY, description="The client's count of connections; a larger one is newer")
 ]
 
+# msgspec's words for what a person would say otherwise. Of the numbers here only a quantity is a float from 1 on.
+_IN_WORDS = {
+    "Expected `float` that's a multiple of 1.0": "Expected a whole number",
+    "Expected `float` >= 1.0": f"Expected a whole number from 1 to {MAX_QUANTITY}",
+    f"Expected `float` <= {float(MAX_QUANTITY)}": f"Expected a whole number from 1 to {MAX_QUANTITY}",
+    f"Expected `str` matching regex {PRINTABLE_PATTERN!r}": "Expected text without control characters",
+    f"Expected `str` matching regex {SYMBOL_PATTERN!r}": "Expected 1 to 12 of A-Z 0-9 . - and a letter first",
+}
+
 _printable = re.compile(PRINTABLE_PATTERN)
+
+
+def in_words(problem: str) -> str:
+    """The decoder's sentence on a wrong value, as the reader of an answer should see it."""
+    return _IN_WORDS.get(problem, problem)
 
 
 def is_device_id(text: str) -> bool:

@@ -26,6 +26,7 @@ from session_service.wire.fields import (
     RequestId,
     Symbol,
     Symbols,
+    in_words,
 )
 
 # A symbol nobody trades is UNKNOWN_SYMBOL, said by the stream; so any short text is a readable symbol here.
@@ -202,7 +203,7 @@ def _field_and_reason(text: str) -> tuple[str | None, str]:
     match = _WITH_PATH.match(text)
     if match is None:
         return None, "The message is invalid"
-    reason = match["reason"]
+    reason = in_words(match["reason"])
     return match["field"], reason[:1].lower() + reason[1:]
 
 

@@ -25,7 +25,6 @@ from session_service.domain.simulator import (
 )
 from session_service.errors import ErrorCode, InvalidRequestError
 from session_service.wire.fields import (
-    PRINTABLE_PATTERN,
     Attempt,
     Cash,
     DeviceId,
@@ -34,6 +33,7 @@ from session_service.wire.fields import (
     RequestId,
     Symbol,
     Symbols,
+    in_words,
 )
 
 # Metadata never replaces a column, never shows a token, and names the simulator's place only to those who may see it.
@@ -118,14 +118,7 @@ def _explain(message: str) -> tuple[str | None, str]:
     problem, separator, path = message.rpartition(" - at `$.")
     if not separator:
         return None, f"The body is not valid: {message}"
-    return path.removesuffix("`"), _WORDING.get(problem, problem)
-
-
-# msgspec's words for what a person would say otherwise.
-_WORDING = {
-    "Expected `float` that's a multiple of 1.0": "Expected a whole number",
-    f"Expected `str` matching regex {PRINTABLE_PATTERN!r}": "Expected text without control characters",
-}
+    return path.removesuffix("`"), in_words(problem)
 
 
 class Answer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

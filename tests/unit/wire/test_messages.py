@@ -43,6 +43,22 @@ def test_start_needs_no_more_than_a_request_id() -> None:
     assert decode(b'{"type":"start_simulator","requestId":"r"}') == StartSimulator(request_id="r")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("quantity", 1.5, "quantity: expected a whole number"),
+        ("quantity", 0, "quantity: expected a whole number from 1 to 2147483647"),
+        ("quantity", 2**31, "quantity: expected a whole number from 1 to 2147483647"),
+        ("symbol", "aapl", "symbol: expected 1 to 12 of A-Z 0-9 . - and a letter first"),
+    ],
+)
+def test_a_wrong_order_is_explained_in_words(field: str, value: object, message: str) -> None:
+    order = {"requestId": "r", "symbol": "AAPL", "side": "BUY", "quantity": 1, "orderType": "MARKET", field: value}
+    refused = decode(msgspec.json.encode({"type": "submit_order", **order}))
+    assert isinstance(refused, UnreadableMessage)
+    assert refused.message == message
+
+
 def test_a_quantity_may_be_written_as_10_or_10_0() -> None:
     for quantity in (b"10", b"10.0", b"1e1"):
         message = decode(
