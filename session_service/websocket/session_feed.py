@@ -482,6 +482,11 @@ class SessionFeed:
                     failures += 1
                     await self._rest(failures)
                     continue
+            except Exception:  # a fault of ours at one moment must not end the session's data for good
+                log.exception("simulator_look_up_failed", session_id=self.session_id)
+                failures += 1
+                await self._rest(failures)
+                continue
             if address is None:
                 if self._changed:
                     continue
@@ -547,6 +552,9 @@ class SessionFeed:
             log.warning("exchange_sequence_broken", session_id=self.session_id, error=str(error))
         except SessionServiceError as error:
             log.info("exchange_stream_lost", session_id=self.session_id, error=error.message)
+        except Exception:  # as in _run; the state may be half-way between two updates
+            self._from_scratch = True
+            log.exception("exchange_stream_failed", session_id=self.session_id)
         finally:
             self._live = False
 
