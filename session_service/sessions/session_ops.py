@@ -134,8 +134,9 @@ class SessionOps:
         """Mark what has run out, and tell; rows that wait too long for their client become INACTIVE."""
         # Activity that is not written yet may still extend what looks as if it had run out.
         await self._activity.flush()
-        for session_id, user_id in await self._repository.expire():
-            self._ended(session_id, user_id, EndReason.EXPIRED)
+        while marked := await self._repository.expire():  # a batch at a time: cleanup tells nobody of what is left
+            for session_id, user_id in marked:
+                self._ended(session_id, user_id, EndReason.EXPIRED)
         await self._repository.settle(RECONNECTING_LIMIT_S)
 
     async def cleanup(self) -> None:

@@ -156,3 +156,18 @@ async def test_expired_rows_are_deleted_in_the_end(make_service: Callable[..., A
         return (await api.call("GET", f"/api/sessions/{session_id}"))[0] == 404
 
     await eventually(is_gone, within_s=2, what="404")
+
+
+async def test_every_end_is_told_also_of_more_than_one_batch(service: Service, sql: Sql) -> None:
+    """Cleanup deletes whatever has run out: none of it may go without its event."""
+    told: set[str | None] = set()
+    service.server._database.events.subscribe(lambda event: told.add(event.session_id))
+    async with sql.transaction():  # all at once, and no round of the pod's own comes between
+        await sql.execute(
+            "INSERT INTO session.active_sessions (session_id, user_id, device_id, status, expires_at)"
+            " SELECT 's' || n, 'u' || n, 'd', 'INACTIVE', clock_timestamp() FROM generate_series(1, 2500) n"
+        )
+        await sql.execute("INSERT INTO session.session_metadata SELECT session_id FROM session.active_sessions")
+    await service.server._sessions.session_ops.cleanup()
+    assert await sql.fetchval("SELECT count(*) FROM session.active_sessions") == 0
+    assert len(told - {None}) == 2500
