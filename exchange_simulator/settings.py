@@ -1,4 +1,4 @@
-"""What the environment says (interface: environment of a simulator's process)."""
+"""What the environment says (docs/simulator.md#process)."""
 
 import math
 import re

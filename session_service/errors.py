@@ -299,7 +299,7 @@ class ExchangeStateLostError(SessionServiceError):
 
 
 class FencedError(SessionServiceError):
-    """A simulator has seen a higher owner epoch: this pod no longer owns the session (sharding.md §2)."""
+    """A simulator has seen a higher owner epoch: this pod no longer owns the session (docs/simulator.md)."""
 
     def __init__(self, highest_epoch: int) -> None:
         super().__init__("Another pod owns the session")

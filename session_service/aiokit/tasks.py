@@ -37,7 +37,7 @@ class TaskGuard:
     """Owns the background loops of one component or process.
 
     ``failed`` resolves with the first loop that ended by itself; whoever runs the process waits for it, drains and
-    exits non-zero (architecture.md, habit 3). It never holds an exception, so leaving it unread makes no noise.
+    exits non-zero. It never holds an exception, so leaving it unread makes no noise.
 
     ``on_error(name, error)`` is called for every pass that raised, ``on_pass(name, duration_s)`` for every pass that
     did not: the place for metrics. Neither may raise. ``expected`` errors are logged without a traceback.

@@ -1,4 +1,4 @@
-"""AuthClient: who is calling, from a bearer token (interface.md §3; docs/authentication.md)."""
+"""AuthClient: who is calling, from a bearer token (docs/authentication.md)."""
 
 from __future__ import annotations
 

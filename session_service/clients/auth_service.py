@@ -1,4 +1,4 @@
-"""Asking an authentication service about a token: interface.md §3, AUTH_MODE service."""
+"""Asking an authentication service about a token: AUTH_MODE service (docs/authentication.md#mode-service)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExchangeClient: every call that a pod makes to simulators (interface.md §8), and what their failures mean.
+"""ExchangeClient: every call that a pod makes to simulators (docs/simulator.md), and what their failures mean.
 
 One HTTP/2 channel per endpoint, shared by the simulators behind it; one circuit breaker per simulator, so that a dead
 one costs the others nothing. Every unary call has a deadline; a stream has a watchdog.
@@ -77,7 +77,7 @@ Response = TypeVar("Response", bound=Message)
 
 
 class Fence(msgspec.Struct, frozen=True):
-    """The owner's claim that Start, Stop and Heartbeat carry (sharding.md §2)."""
+    """The owner's claim that Start, Stop and Heartbeat carry (docs/simulator.md#metadata-of-calls)."""
 
     epoch: int
     pod: str

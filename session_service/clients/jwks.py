@@ -1,6 +1,6 @@
 """The public keys of a token issuer: a JSON Web Key Set (RFC 7517 §5) fetched by HTTP and kept.
 
-PyJWT's own client blocks the event loop, hence this one (dependencies.md, trap 9).
+PyJWT's own client blocks the event loop, hence this one.
 """
 
 from __future__ import annotations

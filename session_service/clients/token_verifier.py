@@ -1,4 +1,4 @@
-"""What makes a bearer token acceptable: RFC 7515 (JWS compact form), RFC 7519 (claims), faults.md "Rules for tokens".
+"""What makes a bearer token acceptable: RFC 7515 (JWS compact form), RFC 7519 (claims), and docs/authentication.md.
 
 Pure: keys and the time are arguments. PyJWT does the cryptography only, because its own checks are looser than the
 rules here: it ignores ``typ``, takes an empty ``sub`` or one with padding appended, and refuses an integer ``sub``.

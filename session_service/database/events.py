@@ -1,7 +1,7 @@
 """Session events: to this process at once, to other pods through Redis.
 
 An event is a hint that saves time; what is true stands in PostgreSQL, and each pod's rounds find there what an event
-that was lost would have told (interface.md §11).
+that was lost would have told (docs/operations.md#redis).
 """
 
 from __future__ import annotations

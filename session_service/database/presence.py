@@ -1,4 +1,4 @@
-"""What Redis shows of pods and sessions, for others to read: never read by us for an answer (interface.md §11)."""
+"""What Redis shows of pods and sessions, for others; no answer is read from it (docs/operations.md#redis)."""
 
 from __future__ import annotations
 

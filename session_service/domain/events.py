@@ -1,4 +1,4 @@
-"""Session events: what one part of the service, or another pod, needs to hear of a session (interface.md §11)."""
+"""Session events: what other parts of the service, and other pods, hear of a session (docs/operations.md#redis)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Exchange data: what one update is, how updates follow each other, and how several become one (sharding.md §1).
+"""Exchange data: what one update is, how updates follow each other, and how several become one.
 
 A simulator numbers its updates 1, 2, 3, … within an epoch. A ``MarketUpdate`` covers ``from_sequence`` … ``sequence``
 of one epoch; the next one begins at ``sequence + 1``, or it is a snapshot, which replaces everything before it.
-Everything here is pure and knows neither clock nor socket.
+Everything here is pure and knows neither clock nor socket. docs/exchange-data.md tells clients the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_ORDERS = 10_000  # that a state remembers; the reference simulator itself re
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The top of one symbol's book. Sizes are shares. The field names are those clients read (interface.md §7)."""
+    """The top of one symbol's book. Sizes are shares. The field names are those clients read."""
 
     symbol: str
     bid: float
@@ -299,7 +299,7 @@ class Numbering:
     """Numbers for a simulator that sends none (sequence 0), for the life of one stream.
 
     The first update of the stream becomes a snapshot of all that is known, under an epoch of its own; nobody ever
-    resumes into it (interface.md §8).
+    resumes into it (docs/exchange-data.md#simulators-that-do-not-number).
     """
 
     __slots__ = ("_epoch", "_sequence")

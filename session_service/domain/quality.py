@@ -1,4 +1,4 @@
-"""Connection quality: what a client's report means, and when a verdict changes (interface.md §10).
+"""Connection quality: what a client's report means, and when a verdict changes.
 
 Pure. A report is judged by one rule; a tracker adds hysteresis, so that a connection at the edge does not flap:
 worse counts at once, better only after several better reports in a row.

@@ -3,7 +3,7 @@
 ```
 DATA_DIR/lock           held (flock) by the run; a lock of a dead run falls by itself
 DATA_DIR/secrets.json   passwords and the token key, kept so that data and tokens survive a restart
-DATA_DIR/local.json     where everything is, while it runs (interface.md §1)
+DATA_DIR/local.json     where everything is, while it runs
 DATA_DIR/postgres/      the database cluster
 DATA_DIR/logs/          one file a process
 ```
@@ -41,7 +41,7 @@ class PodAddress(msgspec.Struct, frozen=True):
 
 
 class RunDescription(msgspec.Struct, frozen=True):
-    """The content of local.json; the names are interface.md §1's. Pods stand in port order."""
+    """The content of local.json. Pods stand in port order."""
 
     url: str
     pods: list[PodAddress]

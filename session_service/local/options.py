@@ -16,7 +16,7 @@ HIGHEST_PORT = 65535
 
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``environ`` is the environment with ``.env`` below it: what a pod would see (interface.md §2)."""
+    """``environ`` is the environment with ``.env`` below it: what a pod would see (docs/local-run.md#settings)."""
 
     port: int = 8080
     pods: int = 1

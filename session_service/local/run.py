@@ -1,4 +1,4 @@
-"""``session-service local``: the whole system on 127.0.0.1 (interface.md §1, docs/local-run.md)."""
+"""``session-service local``: the whole system on 127.0.0.1 (docs/local-run.md)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from session_service.sessions.metadata_log import MetadataLog
 
 
 class ConnectionQuality:
-    """One tracker per connection; the session's metadata hold the last report of any of them (interface.md §10)."""
+    """One tracker per connection; the session's metadata hold the last report of any of them."""
 
     def __init__(self, metadata: MetadataLog) -> None:
         self._metadata = metadata

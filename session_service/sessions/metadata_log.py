@@ -11,7 +11,7 @@ _BATCH = 500
 
 
 class MetadataLog:
-    """Collects fields per session (interface.md §10). Bounded by the number of sessions, since fields overwrite."""
+    """Collects fields per session. Bounded by the number of sessions, since fields overwrite."""
 
     def __init__(self, repository: SessionRepository) -> None:
         self._repository = repository

@@ -22,7 +22,7 @@ class WorkloadPhase(StrEnum):
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True):
-    """What a simulator's process is started with (interface.md §8). ``token`` goes into its environment only."""
+    """What a simulator's process is started with (docs/simulator.md). ``token`` goes into its environment only."""
 
     simulator_id: str
     session_id: str

@@ -1,4 +1,4 @@
-"""Backend ``process``: simulators are local processes of a runner (sharding.md §6)."""
+"""Backend ``process``: simulators are local processes of a runner (docs/local-run.md#the-runner)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ PASSED_VARIABLES = (
 
 
 def simulator_environ(spec: WorkloadSpec, environ: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a simulator's process (interface.md §8)."""
+    """The whole environment of a simulator's process (docs/simulator.md#process)."""
     return {
         **{name: environ[name] for name in PASSED_VARIABLES if name in environ},
         "SIMULATOR_ID": spec.simulator_id,

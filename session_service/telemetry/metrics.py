@@ -1,4 +1,4 @@
-"""The pod's Prometheus metrics: names and labels of interface.md §12.
+"""The pod's Prometheus metrics: names and labels as in docs/operations.md#metrics.
 
 A ``Metrics`` has a registry of its own, so that several pods, or tests, live in one process. Labels are bounded: a
 route is its template, an operation and a type come from the code, never from a client.

@@ -1,4 +1,4 @@
-"""Tokens and secrets never reach a log (interface.md §7). Pure.
+"""Tokens and secrets never reach a log (docs/operations.md#logs). Pure.
 
 Two nets: values under a telling key are replaced whole, and the finished line is searched for whatever looks like a
 token, wherever it came from: the event, a value, a nested one, a URL, an exception's text.
@@ -24,7 +24,7 @@ _TELLING_NAME = r"(?:token|authorization|password|passwd|secret|secret_?key)"
 _PATTERN = re.compile(
     "|".join(
         (
-            # RFC 6750 credentials, and our WebSocket subprotocol `bearer.<base64url>` (interface.md §7).
+            # RFC 6750 credentials, and our WebSocket subprotocol `bearer.<base64url>`.
             rf"(?P<scheme>bearer(?:\.|(?:\s|\+|%20|\\[tnr])+)){_VALUE}",
             # A query parameter or form field: token=, access_token=, also percent-encoded once.
             rf"(?P<parameter>{_TELLING_NAME}(?:=|%3d)['\"]?){_VALUE}",

@@ -1,4 +1,4 @@
-"""Who opens a connection, and to which session: interface.md §7 up to the upgrade."""
+"""Who opens a connection, and to which session, up to the upgrade (docs/protocol.md#connecting)."""
 
 from __future__ import annotations
 

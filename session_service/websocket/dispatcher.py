@@ -1,4 +1,4 @@
-"""WebSocketDispatcher: every client message of interface.md §7, to the part of the service that does it.
+"""WebSocketDispatcher: every client message of docs/protocol.md, to the part of the service that does it.
 
 Heartbeats and quality reports are answered at once, from memory. Commands of one socket are carried out one after the
 other, in the order in which they came: an order and its cancel never change places. A command that has begun is

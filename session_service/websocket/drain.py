@@ -1,4 +1,4 @@
-"""When each connection of a draining pod should move (sharding.md §4): pure arithmetic."""
+"""When each connection of a draining pod should move (docs/operations.md#shutdown): pure arithmetic."""
 
 from __future__ import annotations
 

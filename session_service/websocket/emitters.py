@@ -62,7 +62,7 @@ class Outgoing:
 
 
 class Emitters:
-    """Makes every server message of interface.md §7 but ``exchange_data``."""
+    """Makes every server message of docs/protocol.md but ``exchange_data``."""
 
     def __init__(self, pod_name: str, heartbeat_interval_s: float) -> None:
         self._pod_name = pod_name

@@ -1,7 +1,7 @@
 """The sockets of one session with the same symbol filter: one encoded frame for all that keep up.
 
 The group as a whole stands at one sequence: whatever it was given, each member was either sent, or has in its own
-pending merge. So the next frame of every member begins where its last one ended (interface.md §7, sequence rule).
+pending merge. So the next frame of every member begins where its last one ended (docs/exchange-data.md#numbers).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One session's exchange data in this pod: one live stream, and every socket's place in it (sharding.md §1).
+"""One session's exchange data in this pod: one live stream, and every socket's place in it (ADR 0005).
 
 The live stream always begins with a snapshot, so the feed knows the whole state and can begin a socket at the head by
 itself. A socket that states a position is continued from the recent updates, or else by a catch-up stream of its own,

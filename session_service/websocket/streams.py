@@ -1,4 +1,4 @@
-"""StreamManager: exchange data for every socket of this pod (sharding.md §1, docs/exchange-data.md)."""
+"""StreamManager: exchange data for every socket of this pod (docs/exchange-data.md)."""
 
 from __future__ import annotations
 

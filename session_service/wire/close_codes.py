@@ -1,4 +1,4 @@
-"""WebSocket close codes: the only place that knows them (interface.md §7; RFC 6455 §7.4).
+"""WebSocket close codes: the only place that knows them (docs/protocol.md#close-codes; RFC 6455 §7.4).
 
 4000–4499 tell a client that it may reconnect, 4500–4999 that it must not. A close without a code of ours (1006 at the
 client) is a lost connection: it may reconnect.

@@ -1,4 +1,4 @@
-"""The ``exchange_data`` frame (interface.md §7), encoded once for every socket that gets it."""
+"""The ``exchange_data`` frame (docs/exchange-data.md), encoded once for every socket that gets it."""
 
 from __future__ import annotations
 

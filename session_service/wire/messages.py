@@ -1,7 +1,7 @@
-"""Every WebSocket message of interface.md §7 as a type, and the reading of what clients send.
+"""Every WebSocket message of docs/protocol.md as a type, and the reading of what clients send.
 
 JSON objects with ``type``, camelCase; unknown fields are ignored. Server messages carry ``timestamp`` in milliseconds
-since 1970. The same server messages go out as server-sent events (interface.md §4). ``exchange_data`` is encoded by
+since 1970. The same server messages go out as server-sent events. ``exchange_data`` is encoded by
 ``wire.exchange_frames``, since one encoding serves many sockets.
 """
 

@@ -1,4 +1,4 @@
-"""A WebSocket connection's protocol as a machine: bytes and the time in, actions out (interface.md §7).
+"""A WebSocket connection's protocol as a machine: bytes and the time in, actions out (docs/protocol.md).
 
 No I/O, no clock, no task. The connection carries the actions out; the sweep asks ``check`` once ``deadline_s`` has
 passed. Times are seconds of one monotonic clock.
