@@ -35,7 +35,7 @@ from session_service.wire.protocol import ProtocolLimits, SocketProtocol
 SOCKETS = 1_000
 TICKS = 40  # per round
 ROUNDS = 4
-BURST = 8  # row 2
+BURST = 8  # updates per tick, in row 2
 SYMBOLS = ("AAPL", "GOOGL", "MSFT", "AMZN", "TSLA")
 LEAD_TICKS = 20  # the writer waits for readers that are further behind
 

@@ -1,4 +1,4 @@
-"""Row 14: from a built environment to the ready line; a simulator from request to its first update."""
+"""Start-up: from a built environment to the ready line; a simulator from request to its first update (row 14)."""
 
 from __future__ import annotations
 

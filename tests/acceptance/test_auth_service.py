@@ -1,4 +1,4 @@
-"""AUTH_MODE=service while the auth service hangs, fails or talks garbage (faults.md): nobody unverified gets in."""
+"""AUTH_MODE=service while the auth service hangs, fails or talks garbage: nobody unverified gets in."""
 
 from __future__ import annotations
 

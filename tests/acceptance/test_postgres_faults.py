@@ -1,4 +1,4 @@
-"""PostgreSQL frozen, killed, restarted under load (faults.md): streams go on, calls are bounded, nothing is lost."""
+"""PostgreSQL frozen, killed, restarted under load: streams go on, calls are bounded, nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis killed, frozen, flushed under load (faults.md): nothing but speed is lost, and of that no more than 50 ms."""
+"""Redis killed, frozen, flushed under load: nothing but speed is lost, and of that no more than 50 ms."""
 
 from __future__ import annotations
 

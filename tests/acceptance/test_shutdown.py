@@ -130,7 +130,7 @@ async def test_a_pod_whose_database_is_frozen_still_ends(
             pod.signal(signal.SIGTERM)
             assert await pod.ended(within_s=60) == 0
             took_s = time.monotonic() - started
-        assert took_s <= 45, took_s  # the grace period of sharding.md §4
+        assert took_s <= 45, took_s  # the grace period of docs/operations.md#shutdown
     connection = await asyncpg.connect(own_database.owner_dsn)
     try:
         assert await connection.fetchval("SELECT status FROM simulator.instances") == "RUNNING"

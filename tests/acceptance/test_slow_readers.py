@@ -1,4 +1,4 @@
-"""200 readers that stop reading (faults.md): bounded memory, 4008 or an abort, and every descriptor comes back."""
+"""200 readers that stop reading: bounded memory, 4008 or an abort, and every descriptor comes back."""
 
 from __future__ import annotations
 

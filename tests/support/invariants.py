@@ -1,4 +1,4 @@
-"""What must hold after any test, asked of PostgreSQL itself (sharding.md §7)."""
+"""What must hold after any test, asked of PostgreSQL itself."""
 
 from __future__ import annotations
 

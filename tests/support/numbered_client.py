@@ -1,4 +1,4 @@
-"""A client that keeps the sequence rule under test: every frame is checked when it comes (interface.md §7)."""
+"""A client that keeps the sequence rule under test: every frame is checked when it comes (docs/exchange-data.md)."""
 
 from __future__ import annotations
 

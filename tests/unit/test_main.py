@@ -1,4 +1,4 @@
-"""The commands as a user types them: output, messages, exit codes (interface.md §1)."""
+"""The commands as a user types them: output, messages, exit codes (docs/configuration.md#commands)."""
 
 from __future__ import annotations
 

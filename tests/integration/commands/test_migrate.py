@@ -1,4 +1,4 @@
-"""`session-service migrate` and `serve` as a deployment runs them: output and exit codes (interface.md §1)."""
+"""`session-service migrate` and `serve` as a deployment runs them: output and exit codes (docs/configuration.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event bus on a real server: the channel is anybody's to write to (interface.md §11)."""
+"""The event bus on a real server: the channel is anybody's to write to (docs/operations.md#redis)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from session_service.local.data_directory import RunDescription, read_descriptio
 from session_service.local.ports import free_port
 
 READY_LIMIT_S = 40.0
-NOTHING_LEFT_LIMIT_S = 10.0  # interface.md §1
+NOTHING_LEFT_LIMIT_S = 10.0
 STOP_LIMIT_S = 30.0
 
 

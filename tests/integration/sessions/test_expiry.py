@@ -1,4 +1,4 @@
-"""The end of a session by time: pushed, final, never undone; and what moves the time (interface.md §4, §7)."""
+"""The end of a session by time: pushed, final, never undone; and what moves the time (docs/lifecycle.md#sessions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /api/sessions among many at once, and at the limit: PostgreSQL decides (interface.md §4)."""
+"""POST /api/sessions among many at once, and at the limit: PostgreSQL decides (docs/lifecycle.md#sessions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other services read in Redis: keys, times to live, and the channel (interface.md §11)."""
+"""What other services read in Redis: keys, times to live, and the channel (docs/operations.md#redis)."""
 
 from __future__ import annotations
 

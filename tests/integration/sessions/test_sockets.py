@@ -1,4 +1,4 @@
-"""session.sockets and what derives from it: status, counts, metadata (interface.md §4, §10; sharding.md §2)."""
+"""session.sockets and what derives from it: status, counts, metadata (docs/lifecycle.md#sessions)."""
 
 from __future__ import annotations
 

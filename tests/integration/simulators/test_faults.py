@@ -1,4 +1,4 @@
-"""A simulator that is killed, frozen, or lost its state; others are not touched (faults.md)."""
+"""A simulator that is killed, frozen, or lost its state; others are not touched (docs/lifecycle.md#simulators)."""
 
 from __future__ import annotations
 

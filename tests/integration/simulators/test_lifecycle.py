@@ -1,4 +1,4 @@
-"""Simulators as real processes: started, found again, limited, stopped (interface.md §4; sharding.md §5)."""
+"""Simulators as real processes: started, found again, limited, stopped (docs/lifecycle.md#simulators)."""
 
 from __future__ import annotations
 

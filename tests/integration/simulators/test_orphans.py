@@ -1,4 +1,4 @@
-"""A session that ends while its simulator is being made leaves no process behind (sharding.md §5)."""
+"""A session that ends while its simulator is being made leaves no process behind (docs/lifecycle.md#simulators)."""
 
 from __future__ import annotations
 

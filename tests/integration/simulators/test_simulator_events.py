@@ -1,4 +1,4 @@
-"""What the channel ``session_events`` says of simulators, by the documented types (interface.md §11)."""
+"""What the channel ``session_events`` says of simulators, by the documented types (docs/operations.md#redis)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may connect: every way a token comes in, and every way it is refused (interface.md §7)."""
+"""Who may connect: every way a token comes in, and every way it is refused (docs/protocol.md#connecting)."""
 
 from __future__ import annotations
 

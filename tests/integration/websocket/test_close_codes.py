@@ -208,7 +208,7 @@ async def test_a_drain_gives_each_client_its_slot_and_waits_for_those_that_can_m
 
 
 async def test_malformed_frames_by_the_thousand_leave_nothing_behind(service: Service) -> None:
-    """10,000 sockets, each with another fault: right codes, no crash, flat memory (faults.md)."""
+    """10,000 sockets, each with another fault: right codes, no crash, flat memory."""
     import psutil
 
     process = psutil.Process()

@@ -1,4 +1,4 @@
-"""Server-sent events: the same frames for clients without WebSockets (interface.md §4)."""
+"""Server-sent events: the same frames for clients without WebSockets (docs/protocol.md#server-sent-events)."""
 
 from __future__ import annotations
 

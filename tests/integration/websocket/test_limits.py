@@ -1,4 +1,4 @@
-"""Eight connections of a session, also when more come at the same moment (interface.md §7)."""
+"""Eight connections of a session, also when more come at the same moment (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers that stop reading: noticed early, bounded, dropped (dependencies.md, traps 1–3)."""
+"""Readers that stop reading: noticed early, bounded, dropped (docs/exchange-data.md#slow-readers)."""
 
 from __future__ import annotations
 

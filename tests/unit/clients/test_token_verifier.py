@@ -1,4 +1,4 @@
-"""The matrix of tokens: what is accepted, and every way to be refused (faults.md, "Rules for tokens")."""
+"""The matrix of tokens: what is accepted, and every way to be refused (docs/authentication.md)."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The quality rule and its hysteresis (interface.md §10)."""
+"""The quality rule and its hysteresis."""
 
 from __future__ import annotations
 

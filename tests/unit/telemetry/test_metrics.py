@@ -4,7 +4,7 @@ from prometheus_client.samples import Sample
 
 from session_service.telemetry.metrics import Metrics
 
-# interface.md §12, the name without its prefix and the labels
+# the metrics of docs/operations.md#metrics: the name without its prefix, and the labels
 CONTRACT: dict[str, tuple[str, ...]] = {
     "rest_requests_total": ("method", "route", "status"),
     "rest_request_duration_seconds": (),
