@@ -420,6 +420,8 @@ def _lookup(names: tuple[str, ...], environ: Mapping[str, str], dotenv: Mapping[
 def _convert(raw: str, annotation: Any, extra: dict[str, Any]) -> Any:
     bare = annotation.__origin__ if get_origin(annotation) is Annotated else annotation
     value: Any = raw.strip()
+    if isinstance(bare, type) and issubclass(bare, StrEnum):
+        value = next((member.value for member in bare if member.value.lower() == value.lower()), value)
     is_list = get_origin(bare) is tuple or tuple in {get_origin(arm) for arm in get_args(bare)}
     if is_list:
         value = [item.strip() for item in value.split(",") if item.strip()]

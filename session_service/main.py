@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from session_service import __version__, config
-from session_service.errors import ConfigurationError, SchemaError
+from session_service.errors import BackendUnavailableError, ConfigurationError, SchemaError
 
 if TYPE_CHECKING:
     # argparse has no public name for what add_subparsers returns.
@@ -113,8 +113,9 @@ async def _serve_until_signal(settings: config.Settings, environ: Mapping[str, s
     await server.initialize()
     try:
         await server.start()
-    except OSError as error:
-        print(f"session-service: cannot listen: {error.strerror or error}", file=sys.stderr)
+    except (OSError, BackendUnavailableError) as error:
+        detail = error.detail if isinstance(error, BackendUnavailableError) else error.strerror or error
+        print(f"session-service: cannot start: {detail}", file=sys.stderr)
         await server.shutdown("start failed")
         return EXIT_FAILED
     await server.wait_for_shutdown()

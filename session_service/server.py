@@ -15,8 +15,9 @@ from aiohttp import web
 from session_service import __version__
 from session_service.aiokit.tasks import LoopEnded, TaskGuard
 from session_service.api.health import HealthState
+from session_service.api.http_server import HttpServer
 from session_service.api.metrics_endpoint import build_metrics_app
-from session_service.api.routes import build_app, runner_options
+from session_service.api.routes import build_app
 from session_service.clients.auth import AuthClient
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.clients.exchange import ExchangeClient
@@ -75,6 +76,7 @@ class SessionServer:
         self._exits = AsyncExitStack()
         self._serving = False
         self._shutdown_started = False
+        self._starting: asyncio.Task[None] | None = None
         self.shutdown_event = asyncio.Event()
         self.exit_code = 0
         self.metrics = Metrics()
@@ -184,7 +186,17 @@ class SessionServer:
         self._database.events.subscribe(self._websockets.on_event)
 
     async def start(self) -> None:
-        """Open connections, start the background loops, listen. Raises OSError where the port is taken."""
+        """Open connections, start the background loops, listen.
+
+        Raises OSError where the port is taken, BackendUnavailableError. Returns early when ``shutdown`` is called
+        meanwhile.
+        """
+        self._starting = asyncio.create_task(self._start(), name="start")
+        await asyncio.wait([self._starting])
+        if not self._starting.cancelled():
+            self._starting.result()
+
+    async def _start(self) -> None:
         exits = self._exits
         # What is opened first is closed last.
         exits.push_async_callback(self._tracing.close)
@@ -201,8 +213,6 @@ class SessionServer:
             await self._database.postgres.warm_up()
             await self._membership.renew()
         await self._listen()
-        if self._shutdown_started:  # a signal came while PostgreSQL was waited for
-            return
         self._serving = True
         self._start_background_tasks()
         self._health.started()
@@ -216,7 +226,7 @@ class SessionServer:
         if server.metrics_port is not None:
             sites.append((build_metrics_app(self.metrics), server.metrics_port))
         for app, port in sites:
-            runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, **runner_options())
+            runner = HttpServer(app)
             await runner.setup()
             self._exits.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, server.host, port, backlog=BACKLOG).start()
@@ -253,6 +263,9 @@ class SessionServer:
         self._shutdown_started = True
         started = time.monotonic()
         log.info("pod_terminating", reason=reason)
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()  # so that it opens nothing any more that nobody would close
+            await asyncio.wait([self._starting])
         self._health.drain()
         is_last: bool | None = None
         try:

@@ -102,6 +102,11 @@ def http_exception_response(exception: web.HTTPException) -> web.StreamResponse:
     return response
 
 
+def malformed_request_response() -> web.Response:
+    """The answer to what is no HTTP request; it quotes nothing of it."""
+    return error_response(InvalidRequestError(None, "The request is not well-formed HTTP/1.1"))
+
+
 def unreadable_body_response() -> web.Response:
     """The answer to a body that broke while it was read (bad chunks); nothing after it can be read either."""
     response = error_response(InvalidRequestError(None, "The body cannot be read"))

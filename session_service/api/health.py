@@ -34,7 +34,7 @@ class Readiness(msgspec.Struct, frozen=True):
     status: str  # READY or NOT_READY
     timestamp: int  # ms
     pod: str
-    checks: dict[str, str]  # UP or DOWN
+    checks: dict[str, str]  # UP or DOWN; of the pod itself UP, STARTING or DRAINING
 
 
 class HealthState:
@@ -72,14 +72,20 @@ class HealthState:
 
     async def readiness(self) -> Readiness:
         """The pod's state, at most CACHE_S old, within CHECK_LIMIT_S. Cancelling it leaves the round running."""
-        checks = await self._current_checks()
-        is_ready = self._started and not self._draining and all(checks[name] == _UP for name in self._required)
+        checks = {"pod": self._phase(), **await self._current_checks()}
+        is_ready = all(checks[name] == _UP for name in ("pod", *self._required))
         return Readiness(
             status="READY" if is_ready else "NOT_READY",
             timestamp=milliseconds(time.time()),
             pod=self._pod_name,
             checks=checks,
         )
+
+    def _phase(self) -> str:
+        """What the pod itself has to say: why it is not ready although everything it needs is there."""
+        if self._draining:
+            return "DRAINING"
+        return _UP if self._started else "STARTING"
 
     async def close(self) -> None:
         """End a round that is still under way."""

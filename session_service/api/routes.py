@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -21,7 +20,6 @@ from session_service.api.middleware import (
 )
 from session_service.api.order_handlers import OrderHandlers
 from session_service.api.responses import MAX_BODY_BYTES
-from session_service.api.server_log import server_logger
 from session_service.api.session_handlers import SessionHandlers
 from session_service.api.simulator_handlers import SimulatorHandlers
 from session_service.clients.auth import AuthClient
@@ -30,9 +28,6 @@ from session_service.sessions.manager import SessionManager
 from session_service.telemetry.metrics import Metrics
 from session_service.websocket.manager import WebSocketManager
 from session_service.wire.proxies import trusted_networks
-
-MAX_HEADER_BYTES = 16 * 1024  # a token may have 8 KiB, and a longer one is to be refused by a 401
-MAX_REQUEST_LINE_BYTES = 32 * 1024  # two ids of 10 KB are not found, which is clearer than a bad request
 
 
 def build_app(
@@ -47,7 +42,7 @@ def build_app(
 ) -> web.Application:
     """The application of one pod. It starts and closes nothing: components come built, and their owner closes them.
 
-    Serve it with ``web.AppRunner(app, **runner_options())``. Raises ValueError for a TRUSTED_PROXIES that
+    Serve it with ``HttpServer``. Raises ValueError for a TRUSTED_PROXIES that
     ``config.check_for_serving`` would have refused.
     """
     trusted = trusted_networks(settings.server.trusted_proxies)
@@ -78,20 +73,6 @@ def build_app(
     app.router.add_routes(docs_routes())
     setup_cors(app, rest, settings.server.cors_allowed_origins)
     return app
-
-
-def runner_options() -> dict[str, Any]:
-    """Keyword arguments for ``web.AppRunner``.
-
-    Header limits; no logs of aiohttp's that show queries; no decompression of bodies, which are small.
-    """
-    return {
-        "access_log": None,
-        "auto_decompress": False,
-        "logger": server_logger(),
-        "max_line_size": MAX_REQUEST_LINE_BYTES,
-        "max_field_size": MAX_HEADER_BYTES,
-    }
 
 
 def _session_routes(auth: AuthClient, handlers: SessionHandlers) -> Sequence[web.RouteDef]:

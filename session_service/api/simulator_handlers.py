@@ -36,8 +36,9 @@ class SimulatorHandlers:
         simulator, created = await self._simulators.start_simulator(
             identity, session_id, body.initial_symbols, body.initial_cash
         )
-        # To the caller a new one is starting, whichever step its row is at.
-        status = SimulatorStatus.STARTING if created else simulator.status
+        # To the caller it is starting, whichever step on the way its row is at.
+        on_its_way = created or simulator.status is SimulatorStatus.CREATING
+        status = SimulatorStatus.STARTING if on_its_way else simulator.status
         answer = SimulatorStarted(simulator_id=simulator.simulator_id, status=status)
         return json_response(answer, status=202 if created else 200)
 

@@ -32,7 +32,7 @@ Record = asyncpg.Record
 
 CONNECT_TIMEOUT_S = 2.0
 COMMAND_TIMEOUT_S = 2.0
-REQUEST_LIMIT_S = 2.8  # the longest that one call may take with its retries; faults.md allows a request 3 s
+REQUEST_LIMIT_S = 2.8  # the longest that one call may take with its retries (docs/operations.md#postgresql)
 _ATTEMPTS = 3
 _RETRY_PAUSE_S = 0.05
 
@@ -187,6 +187,8 @@ class Postgres:
                 self._failed(operation, error)
                 raise DatabaseUnavailableError from error
             except _AWAY as error:  # before _UNUSABLE: 53300 is of class 53, and passes
+                if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+                    raise  # the driver refuses a parameter: a fault of ours, which no repetition mends
                 if not (retry and repeatable):
                     self._failed(operation, error)
                     raise DatabaseUnavailableError from error

@@ -44,6 +44,7 @@ class Redis:
                 socket_timeout=SOCKET_TIMEOUT_S,
                 socket_connect_timeout=SOCKET_TIMEOUT_S,
                 socket_keepalive=True,
+                health_check_interval=10,  # a subscriber learns that its connection leads nowhere
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=False,  # what others write need not be text: whoever reads it decides
             )

@@ -89,7 +89,11 @@ class SessionOps:
         return session
 
     async def list_of_user(self, identity: Identity) -> Sequence[Session]:
-        return await self._repository.of_user(identity.user_id)
+        """The caller's sessions, oldest first. Looking at them is using them."""
+        sessions = await self._repository.of_user(identity.user_id)
+        for session in sessions:
+            self._activity.touch(session.session_id)
+        return sessions
 
     async def ready(self, identity: Identity, session_id: str) -> Session:
         """A session that can be connected to. Raises SessionNotReadyError for one that has ended."""

@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 
-import msgspec
 import structlog
 
 from session_service.database.events import EventBus
@@ -15,18 +14,11 @@ from session_service.domain.events import EventType, SessionEvent
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import DatabaseUnavailableError
 from session_service.simulators.reconciler import Reconciler
+from session_service.simulators.running import RunningSimulators
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-
-_KNOWN_FOR_S = 5.0  # how long a running simulator's row is believed without an event
-_BELIEVED_FOR_S = 300.0  # and how much longer while PostgreSQL is away
-
-
-class _Known(msgspec.Struct):
-    simulator: Simulator
-    until: float
 
 
 class SimulatorManager:
@@ -48,8 +40,7 @@ class SimulatorManager:
         self._events = events
         self._metrics = metrics
         self._max_per_user = max_per_user
-        self._running: dict[str, _Known] = {}  # by session
-        self._session_of: dict[str, str] = {}  # of the same simulators
+        self._running = RunningSimulators(asyncio.get_running_loop().time)
         self._clock = asyncio.get_running_loop().time
         events.subscribe(self._on_event)
 
@@ -86,34 +77,35 @@ class SimulatorManager:
         return await self._repository.of_session(session_id, user_id)
 
     async def running(self, session_id: str) -> Simulator | None:
-        """The session's running simulator. Believed for some seconds, and for as long as PostgreSQL is away."""
-        known = self._running.get(session_id)
-        if known is not None and known.until > self._clock():
-            return known.simulator
+        """The session's running simulator. Believed for some seconds, and for longer while PostgreSQL is away."""
+        known = self._running.of_session(session_id)
+        if known is not None:
+            return known
+        version = self._running.version
         try:
             simulator = await self._repository.of_session(session_id)
         except DatabaseUnavailableError:
+            known = self._running.of_session(session_id, stale=True)
             if known is None:
                 raise
-            return known.simulator
-        return self._remember(session_id, simulator)
+            return known
+        self._running.remember(simulator, version)
+        return simulator if simulator is not None and simulator.status is SimulatorStatus.RUNNING else None
 
     async def find(self, simulator_id: str, user_id: str) -> Simulator | None:
         """As ``get``, but a running simulator is believed as in ``running``: for the orders of its user."""
-        known = self._running.get(self._session_of.get(simulator_id, ""))
-        if known is not None and known.simulator.user_id != user_id:
-            return None
-        if known is not None and known.until > self._clock():
-            return known.simulator
-        try:
-            simulator = await self._repository.get(simulator_id, user_id)
-        except DatabaseUnavailableError:
-            if known is None:
-                raise
-            return known.simulator
-        if simulator is not None and simulator.status is SimulatorStatus.RUNNING:
-            self._remember(simulator.session_id, simulator)
-        return simulator
+        known = self._running.by_id(simulator_id)
+        if known is None:
+            version = self._running.version
+            try:
+                known = await self._repository.get(simulator_id, user_id)
+            except DatabaseUnavailableError:
+                known = self._running.by_id(simulator_id, stale=True)
+                if known is None:
+                    raise
+            else:
+                self._running.remember(known, version)
+        return known if known is not None and known.user_id == user_id else None
 
     async def address(self, session_id: str) -> SimulatorAddress | None:
         """Where the session's running simulator answers; None when there is none."""
@@ -134,7 +126,7 @@ class SimulatorManager:
 
     def suspect(self, session_id: str, simulator_id: str) -> None:
         """A stream of this simulator was lost: ask it at once how it is."""
-        self._forget(session_id)
+        self._running.forget(session_id)
         self._reconciler.poke(simulator_id)
 
     async def stop_inactive(self, timeout_s: float) -> None:
@@ -173,9 +165,7 @@ class SimulatorManager:
 
     def forget_idle(self) -> None:
         """Drop rows that are no longer believed."""
-        now = self._clock()
-        for session_id in [key for key, known in self._running.items() if known.until < now - _BELIEVED_FOR_S]:
-            self._forget(session_id)
+        self._running.sweep()
 
     def _announce(self, simulator: Simulator) -> None:
         self._events.emit(
@@ -189,17 +179,4 @@ class SimulatorManager:
 
     def _on_event(self, event: SessionEvent) -> None:
         if event.session_id is not None and (event.simulator_id or event.type is EventType.SESSION_ENDED):
-            self._forget(event.session_id)
-
-    def _remember(self, session_id: str, simulator: Simulator | None) -> Simulator | None:
-        self._forget(session_id)
-        if simulator is None or simulator.status is not SimulatorStatus.RUNNING:
-            return None
-        self._running[session_id] = _Known(simulator, self._clock() + _KNOWN_FOR_S)
-        self._session_of[simulator.simulator_id] = session_id
-        return simulator
-
-    def _forget(self, session_id: str) -> None:
-        known = self._running.pop(session_id, None)
-        if known is not None:
-            self._session_of.pop(known.simulator.simulator_id, None)
+            self._running.forget(event.session_id)

@@ -24,6 +24,7 @@ from session_service.errors import (
     SessionNotFoundError,
     SessionServiceError,
     UnavailableError,
+    UnknownSymbolError,
 )
 from session_service.sessions.manager import SessionManager
 from session_service.telemetry.metrics import Metrics
@@ -134,6 +135,7 @@ class WebSocketManager:
         if connection is None:
             return response
         try:
+            take_over(request, connection)
             if admission.opened is None:
                 self._admissions[connection] = admission
                 self._admission.unauthenticated += 1
@@ -180,7 +182,6 @@ class WebSocketManager:
         )
         self._add(connection)
         self._metrics.websocket_connections.inc()
-        take_over(request, connection)
         return connection
 
     async def _open_websocket(
@@ -384,6 +385,11 @@ class WebSocketManager:
             )
         )
         connection.is_open = True
+        try:
+            attachment.check_symbols(query.symbols)
+        except UnknownSymbolError as error:
+            # The socket stays, under the filter it asked for: a `subscribe` mends it.
+            connection.send(self._emitters.error(error))
         for older in placement.replaced:
             self._replace(older)
         for silent in self.registry.over_limit(connection):
@@ -500,7 +506,7 @@ class WebSocketManager:
         for connection, slot_s in slots:
             if connection.named:
                 continue
-            await asyncio.sleep(max(0.0, started_s + slot_s - self._clock()))
+            await asyncio.wait([connection.ended], timeout=max(0.0, started_s + slot_s - self._clock()))
             connection.close(CloseCode.SERVICE_RESTART, reason)
         named = [connection.ended for connection, _ in slots if connection.named and not connection.ended.done()]
         left_s = started_s + window_s - self._clock()

@@ -87,7 +87,7 @@ def _is_digits(text: str) -> bool:
 def _symbols(text: str) -> frozenset[str] | None:
     if not text:
         return None
-    symbols = frozenset(text.split(","))
+    symbols = frozenset(symbol.strip() for symbol in text.split(","))
     if len(symbols) > MAX_SYMBOLS or not all(1 <= len(symbol) <= _MAX_SYMBOL_LENGTH for symbol in symbols):
         raise InvalidRequestError("symbols", f"must be at most {MAX_SYMBOLS} symbols, separated by commas")
     return symbols

@@ -120,6 +120,6 @@ async def test_a_taken_port_is_said_and_ends_with_1(servers: TestServers, databa
         await first.is_ready()
         async with pod_process(tmp_path / "second", {**environ, "PORT": str(first.port)}) as second:
             assert await second.ended(within_s=15) == 1
-            assert "cannot listen" in second.output
+            assert "cannot start: " in second.output
             assert "Traceback" not in second.output
         assert await first.status("/readiness") == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import signal
@@ -22,6 +23,17 @@ def spellings(secret: str) -> list[str]:
     encoded = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
     signature = secret.rsplit(".", 1)[-1]
     return [secret, encoded, encoded[8:-8], signature, signature[4:-4]]
+
+
+async def raw(port: int, request: str) -> str:
+    """Send bytes that no HTTP client would; the whole answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 400 "), answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "INVALID_REQUEST"
+    return answer.decode()
 
 
 async def test_no_token_is_shown_anywhere(servers: TestServers, database: Database, tmp_path: Path) -> None:
@@ -57,6 +69,9 @@ async def test_no_token_is_shown_anywhere(servers: TestServers, database: Databa
             await ask("GET", f"/api/simulators/{simulator_id}/orders/{each}", headers=headers)
             await ask("GET", f"/ws?deviceId=d&token={each}")
             await ask("GET", f"/api/sessions?token={each}", headers={"X-Request-ID": each})
+            # What cannot be parsed reaches no application, and is answered all the same.
+            shown.append(await raw(pod.port, f"GET /ws?token={each} HTTP/9.x\r\nHost: pod\r\n\r\n"))
+            shown.append(await raw(pod.port, f"GET / HTTP/1.1\r\nAuthorization: Bearer {each * 60}\r\n\r\n"))
             for protocols in (("session.v1", f"bearer.{encoded}"), ()):
                 try:
                     async with pod.http.ws_connect(

@@ -21,8 +21,8 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "PORT": ("server.port", "65535", 65535, ("0", "65536", "http", "80.5", "-1")),
     "METRICS_PORT": ("server.metrics_port", "9100", 9100, ("0", "65536", "none")),
     "POD_NAME": ("server.pod_name", "pod-1.local", "pod-1.local", ("-pod", "pod one", "p" * 254)),
-    "ENVIRONMENT": ("server.environment", "production", "production", ("prod", "PRODUCTION")),
-    "LOG_LEVEL": ("log.level", "DEBUG", "DEBUG", ("debug", "TRACE")),
+    "ENVIRONMENT": ("server.environment", "production", "production", ("prod",)),
+    "LOG_LEVEL": ("log.level", "DEBUG", "DEBUG", ("verbose", "TRACE")),
     "LOG_FORMAT": ("log.format", "console", "console", ("text",)),
     "TRUSTED_PROXIES": ("server.trusted_proxies", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1"), ()),
     "CORS_ALLOWED_ORIGINS": ("server.cors_allowed_origins", "https://a,*", ("https://a", "*"), ()),
@@ -40,7 +40,7 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "REDIS_PORT": ("redis.port", "6380", 6380, ("65536",)),
     "REDIS_DB": ("redis.db", "15", 15, ("16", "-1")),
     "REDIS_PASSWORD": ("redis.password", "p", "p", ()),
-    "AUTH_MODE": ("auth.mode", "service", "service", ("none", "JWT")),
+    "AUTH_MODE": ("auth.mode", "service", "service", ("none",)),
     "SECRET_KEY": ("auth.secret_key", STRONG, STRONG, ()),
     "SECRET_KEY_PREVIOUS": ("auth.secret_key_previous", STRONG, STRONG, ()),
     "ALGORITHM": ("auth.algorithm", "RS256", "RS256", ("none", "hs256", "HS256 ,RS256")),
@@ -104,6 +104,11 @@ def test_a_good_value_is_taken_and_shown_with_its_source(variable: str) -> None:
     assert shown.secret == (variable in SECRETS)
     as_text = ",".join(expected) if isinstance(expected, tuple) else str(expected)
     assert shown.value == ("********" if variable in SECRETS else as_text)
+
+
+def test_the_names_of_choices_are_read_in_any_case() -> None:
+    settings = config.load({"LOG_LEVEL": "debug", "ENVIRONMENT": "PRODUCTION", "AUTH_MODE": "Jwks"}).settings
+    assert (settings.log.level, settings.server.environment, settings.auth.mode) == ("DEBUG", "production", "jwks")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ async def test_not_ready_while_draining(health: HealthState) -> None:
     health.drain()
     readiness = await health.readiness()
     assert readiness.status == "NOT_READY"
-    assert readiness.checks == {"database": "UP", "redis": "UP"}
+    assert readiness.checks == {"pod": "DRAINING", "database": "UP", "redis": "UP"}
 
 
 async def test_the_database_decides(health: HealthState, database: Dependency) -> None:
@@ -74,7 +74,7 @@ async def test_redis_is_shown_and_decides_nothing(health: HealthState, redis: De
     health.started()
     redis.down = True
     readiness = await health.readiness()
-    assert (readiness.status, readiness.checks) == ("READY", {"database": "UP", "redis": "DOWN"})
+    assert (readiness.status, readiness.checks) == ("READY", {"pod": "UP", "database": "UP", "redis": "DOWN"})
 
 
 @pytest.mark.looptime
@@ -87,7 +87,7 @@ async def test_a_frozen_dependency_costs_no_more_than_the_limit(
     started = loop.time()
     readiness = await health.readiness()
     assert loop.time() - started == pytest.approx(CHECK_LIMIT_S)
-    assert readiness.checks == {"database": "DOWN", "redis": "DOWN"}
+    assert readiness.checks == {"pod": "UP", "database": "DOWN", "redis": "DOWN"}
 
 
 @pytest.mark.looptime

@@ -1,0 +1,68 @@
+"""The HTTP server of a pod: aiohttp's, with limits of its own and answers that never echo what was sent.
+
+A request that aiohttp cannot parse reaches no application and no middleware. The library answers it with a text that
+quotes the beginning of the offending line, where a token may stand; here it gets the JSON error of every other 400.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from session_service.api.errors import internal_error_response, malformed_request_response
+from session_service.api.server_log import server_logger
+
+MAX_HEADER_BYTES = 16 * 1024  # of one header: a token may have 8 KiB, and is then refused by a 401
+MAX_REQUEST_LINE_BYTES = 32 * 1024
+SHUTDOWN_LIMIT_S = 1.0  # for requests under way, when the listener closes
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc)  # logs, and raises where an answer has begun already
+        made = (
+            internal_error_response() if status >= HTTPStatus.INTERNAL_SERVER_ERROR else malformed_request_response()
+        )
+        made.headers["Server"] = "session-service"
+        made.force_close()
+        return made
+
+
+class _Server(web.Server):
+    def __init__(self, made: web.Server, options: dict[str, Any]) -> None:
+        super().__init__(made.request_handler, request_factory=made.request_factory, **options)
+        self._options = options
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+class HttpServer(web.AppRunner):
+    """Runs one application. ``setup``, then a site; ``cleanup`` ends it: requests under way have one second."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, app: web.Application) -> None:
+        self._options: dict[str, Any] = {
+            "access_log": None,  # aiohttp's shows queries; the middleware writes a line of its own
+            "auto_decompress": False,  # bodies are small, and a compressed one may not stay so
+            "logger": server_logger(),
+            "max_line_size": MAX_REQUEST_LINE_BYTES,
+            "max_field_size": MAX_HEADER_BYTES,
+        }
+        super().__init__(app, handle_signals=False, shutdown_timeout=SHUTDOWN_LIMIT_S, **self._options)
+
+    async def _make_server(self) -> web.Server:
+        # The hook of aiohttp's own runners: there is no public way to a server with another request handler.
+        return _Server(await super()._make_server(), self._options)
