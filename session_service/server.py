@@ -50,6 +50,7 @@ BACKLOG = 2048  # connections that wait for accept: a pod's clients may all come
 STOP_SIMULATORS_LIMIT_S = 10.0
 CLOSE_SOCKETS_LIMIT_S = 5.0
 STEP_LIMIT_S = 5.0
+LAST_POD_LOOK_S = 0.5  # while clients move: whether there is still a pod for them
 
 # How often each round is made, seconds.
 EXPIRE_EVERY_S = 0.5  # an open socket hears of it within a second
@@ -310,14 +311,9 @@ class SessionServer:
             self._metadata.put(session_id, pod_terminating=True, termination_time=now, previous_pod=pod_name)
         if is_last is not None:
             await self._step("metadata", self._metadata.flush)
-        # With no pod to go to there is nothing to wait for.
-        window_s = 0.0 if is_last else self._settings.pod.drain_window_s
-        await self._step(
-            "sockets",
-            lambda: self._websockets.drain(reason, window_s=window_s),
-            limit_s=window_s + CLOSE_SOCKETS_LIMIT_S,
-        )
-        if is_last:  # asked again: a pod that came meanwhile takes the simulators over
+        limit_s = self._settings.pod.drain_window_s + CLOSE_SOCKETS_LIMIT_S
+        await self._step("sockets", lambda: self._drain_sockets(reason, is_last), limit_s=limit_s)
+        if is_last is not None:  # asked again: pods may have come, or gone, meanwhile
             is_last = await self._membership.start_draining()
         if is_last is not None and (is_last or self._settings.simulator.shutdown_policy is ShutdownPolicy.STOP):
             stopped_sessions = None if is_last else session_ids
@@ -326,6 +322,20 @@ class SessionServer:
                 lambda: self._simulators.stop_all("pod_terminated", stopped_sessions, STOP_SIMULATORS_LIMIT_S),
                 limit_s=STOP_SIMULATORS_LIMIT_S + 1,
             )
+
+    async def _drain_sockets(self, reason: str, is_last: bool | None) -> None:
+        """Ask every client to move, in its slot; at once where there is no pod to go to, or none any more."""
+        window_s = 0.0 if is_last else self._settings.pod.drain_window_s
+        draining = asyncio.ensure_future(self._websockets.drain(reason, window_s=window_s))
+        try:
+            while not (await asyncio.wait([draining], timeout=LAST_POD_LOOK_S))[0]:
+                if await self._membership.start_draining():
+                    break
+        finally:
+            draining.cancel()
+            await asyncio.wait([draining])
+        if draining.cancelled():
+            await self._websockets.drain(reason, window_s=0.0)
 
     async def _step(self, name: str, step: Callable[[], Awaitable[Any]], limit_s: float = STEP_LIMIT_S) -> None:
         """One step of the shutdown: whatever it does, the next one comes."""

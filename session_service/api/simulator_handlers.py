@@ -10,7 +10,7 @@ from aiohttp import web
 from session_service.api.path_ids import checked_session_id, session_id_of_query, simulator_id_of
 from session_service.api.responses import json_response, read_body
 from session_service.domain.identity import Identity
-from session_service.domain.simulator import SimulatorStatus
+from session_service.domain.simulator import shown_status
 from session_service.sessions.manager import SessionManager
 from session_service.wire.rest import (
     SimulatorAnswer,
@@ -36,10 +36,7 @@ class SimulatorHandlers:
         simulator, created = await self._simulators.start_simulator(
             identity, session_id, body.initial_symbols, body.initial_cash
         )
-        # To the caller it is starting, whichever step on the way its row is at.
-        on_its_way = created or simulator.status is SimulatorStatus.CREATING
-        status = SimulatorStatus.STARTING if on_its_way else simulator.status
-        answer = SimulatorStarted(simulator_id=simulator.simulator_id, status=status)
+        answer = SimulatorStarted(simulator_id=simulator.simulator_id, status=shown_status(simulator.status))
         return json_response(answer, status=202 if created else 200)
 
     async def handle_find_simulator(self, request: web.Request, identity: Identity) -> web.Response:

@@ -28,6 +28,11 @@ class SimulatorStatus(StrEnum):
 LIVE_STATUSES = frozenset({SimulatorStatus.CREATING, SimulatorStatus.STARTING, SimulatorStatus.RUNNING})
 
 
+def shown_status(status: str) -> SimulatorStatus:
+    """What a client is shown: it need not tell apart what comes before STARTING. Raises ValueError."""
+    return SimulatorStatus.STARTING if status == SimulatorStatus.CREATING else SimulatorStatus(status)
+
+
 class SimulatorTarget(StrEnum):
     RUNNING = "RUNNING"
     STOPPED = "STOPPED"

@@ -10,7 +10,7 @@ import msgspec
 from session_service.domain.market import Position
 from session_service.domain.quality import Quality
 from session_service.domain.session import Session
-from session_service.domain.simulator import Simulator, SimulatorStatus
+from session_service.domain.simulator import Simulator, SimulatorStatus, shown_status
 from session_service.errors import SessionServiceError
 from session_service.websocket.session_entry import SessionEntry
 from session_service.wire.frames import text_frame
@@ -83,7 +83,7 @@ class Emitters:
                 epoch=None if position is None else position.epoch,
                 sequence=None if position is None else position.sequence,
                 resumed=resumed,
-                simulator_status=shown_status(entry.simulator_status),
+                simulator_status=entry.simulator_status,
                 heartbeat_interval_ms=self._heartbeat_interval_ms,
                 expires_at=rfc3339(entry.expires_at),
                 limits=self._limits,
@@ -101,7 +101,7 @@ class Emitters:
                 device_id=heartbeat.device_id,
                 device_id_valid=is_device_valid(entry, heartbeat.device_id),
                 session_status="valid",
-                simulator_status=shown_status(entry.simulator_status),
+                simulator_status=entry.simulator_status,
                 connection_quality=quality,
                 reconnect_recommended=reconnect_recommended,
             )
@@ -120,7 +120,7 @@ class Emitters:
                 device_id=request.device_id,
                 device_id_valid=is_device_valid(entry, request.device_id),
                 session_status="invalid" if gone else "valid",
-                simulator_status=shown_status(entry.simulator_status),
+                simulator_status=entry.simulator_status,
                 resumed=resumed,
             )
         )
@@ -146,7 +146,7 @@ class Emitters:
             SimulatorStatusMessage(
                 timestamp=now_ms(),
                 simulator_id=entry.simulator_id,
-                status=shown_status(entry.simulator_status),
+                status=entry.simulator_status,
                 reason=entry.simulator_reason,
             )
         )
@@ -251,11 +251,6 @@ class Emitters:
 def is_device_valid(entry: SessionEntry, device_id: str) -> bool:
     """A session without a device (made before devices were bound) fits every one."""
     return entry.device_id is None or entry.device_id == device_id
-
-
-def shown_status(status: str) -> str:
-    """A client need not tell apart what comes before STARTING."""
-    return SimulatorStatus.STARTING.value if status == SimulatorStatus.CREATING else str(status)
 
 
 def rfc3339(instant: datetime) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from session_service.domain.session import Session
-from session_service.domain.simulator import LIVE_STATUSES, Simulator, SimulatorStatus
+from session_service.domain.simulator import LIVE_STATUSES, Simulator, SimulatorStatus, shown_status
 
 
 class SessionEntry:
@@ -34,7 +34,7 @@ class SessionEntry:
         self.created_at: datetime = session.created_at
         self.expires_at: datetime = session.expires_at
         self.simulator_id: str | None = None
-        self.simulator_status: str = SimulatorStatus.NONE
+        self.simulator_status = SimulatorStatus.NONE  # as clients are shown it
         self.simulator_reason: str | None = None
         self.simulator_version = 0  # raised by events: what was read before one is older than it
 
@@ -46,7 +46,7 @@ class SessionEntry:
             self.simulator_id, self.simulator_status, self.simulator_reason = None, SimulatorStatus.NONE, None
         else:
             self.simulator_id = simulator.simulator_id
-            self.simulator_status = simulator.status
+            self.simulator_status = shown_status(simulator.status)
             self.simulator_reason = simulator.reason
 
     def simulator_changed(self, simulator_id: str | None, status: str, reason: str | None) -> bool:
@@ -58,7 +58,8 @@ class SessionEntry:
         ):
             return False
         self.simulator_version += 1
-        if (simulator_id, status, reason) == (self.simulator_id, self.simulator_status, self.simulator_reason):
+        shown = shown_status(status)
+        if (simulator_id, shown, reason) == (self.simulator_id, self.simulator_status, self.simulator_reason):
             return False
-        self.simulator_id, self.simulator_status, self.simulator_reason = simulator_id, status, reason
+        self.simulator_id, self.simulator_status, self.simulator_reason = simulator_id, shown, reason
         return True
