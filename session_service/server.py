@@ -37,6 +37,7 @@ from session_service.simulators.backend import SimulatorBackend
 from session_service.simulators.manager import SimulatorManager
 from session_service.simulators.process_backend import ProcessBackend
 from session_service.simulators.reconciler import Reconciler
+from session_service.simulators.running import RunningSimulators
 from session_service.simulators.service_backend import ServiceBackend
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
@@ -129,6 +130,7 @@ class SessionServer:
         pod_name = settings.server.pod_name
         self._activity = ActivityLog(database.sessions, timeout_s=settings.session.timeout_s, clock=clock)
         self._metadata = MetadataLog(database.sessions)
+        running = RunningSimulators(clock)
         self._tokens = SimulatorTokens(database.simulator_key)
         self._reconciler = Reconciler(
             database.simulators,
@@ -136,6 +138,7 @@ class SessionServer:
             self._exchange,
             self._tokens,
             database.events,
+            running,
             metrics,
             heartbeat_sent=lambda session_id: self._metadata.put(
                 session_id, last_simulator_heartbeat_sent=int(time.time())
@@ -146,6 +149,7 @@ class SessionServer:
             self._reconciler,
             self._tokens,
             database.events,
+            running,
             metrics,
             max_per_user=settings.simulator.max_per_user,
         )
@@ -241,7 +245,7 @@ class SessionServer:
         guard.every("metadata_flush", FLUSH_EVERY_S, self._metadata.flush)
         guard.every("presence_flush", PRESENCE_FLUSH_EVERY_S, database.presence.flush)
         guard.every("socket_round", settings.pod.lease_s / 3, self._socket_round)
-        guard.every("websocket_cleanup", WEBSOCKET_SWEEP_EVERY_S, self._sweep_websockets)
+        guard.every("websocket_cleanup", WEBSOCKET_SWEEP_EVERY_S, self._websockets.sweep)
         guard.every("simulator_heartbeat", settings.simulator.heartbeat_interval_s, self._reconciler.beat)
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
         guard.every("simulator_teardown", TEARDOWN_EVERY_S, self._reconciler.tear_down)
@@ -357,10 +361,6 @@ class SessionServer:
         reconnection.keep_streams_alive()
         await reconnection.assert_sockets()
         self._websockets.sessions_lost(await reconnection.lost_sessions())
-
-    async def _sweep_websockets(self) -> None:
-        await self._websockets.sweep()
-        self._simulators.forget_idle()
 
     async def _simulator_inactivity(self) -> None:
         await self._simulators.stop_inactive(self._settings.simulator.inactivity_timeout_s)

@@ -30,6 +30,7 @@ class SimulatorManager:
         reconciler: Reconciler,
         tokens: SimulatorTokens,
         events: EventBus,
+        running: RunningSimulators,
         metrics: Metrics,
         *,
         max_per_user: int,
@@ -40,7 +41,7 @@ class SimulatorManager:
         self._events = events
         self._metrics = metrics
         self._max_per_user = max_per_user
-        self._running = RunningSimulators(asyncio.get_running_loop().time)
+        self._running = running
         self._clock = asyncio.get_running_loop().time
         events.subscribe(self._on_event)
 
@@ -162,10 +163,6 @@ class SimulatorManager:
         """Set the gauges from PostgreSQL."""
         counts = await self._repository.counts()
         self._metrics.active_simulators.set(counts.get(SimulatorStatus.RUNNING.value, 0))
-
-    def forget_idle(self) -> None:
-        """Drop rows that are no longer believed."""
-        self._running.sweep()
 
     def _announce(self, simulator: Simulator) -> None:
         self._events.emit(

@@ -27,6 +27,7 @@ from session_service.errors import (
     UnavailableError,
 )
 from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadSpec
+from session_service.simulators.running import RunningSimulators
 from session_service.simulators.steps import Action, Step, after_failed_heartbeat, next_step
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
@@ -53,6 +54,7 @@ class Reconciler:
         exchange: ExchangeClient,
         tokens: SimulatorTokens,
         events: EventBus,
+        running: RunningSimulators,
         metrics: Metrics,
         *,
         heartbeat_sent: Callable[[str], None],
@@ -62,12 +64,12 @@ class Reconciler:
         self._exchange = exchange
         self._tokens = tokens
         self._events = events
+        self._running = running
         self._metrics = metrics
         self._heartbeat_sent = heartbeat_sent
         self._clock = asyncio.get_running_loop().time
         self._first_seen: dict[str, float] = {}
         self._silent_since: dict[str, float] = {}
-        self._beaten: list[Simulator] = []  # what ran at the last round that PostgreSQL answered
         self._queue: KeyedQueue[str] = KeyedQueue(
             "reconciler",
             self._reconcile,
@@ -100,13 +102,15 @@ class Reconciler:
         While PostgreSQL is away those that ran before get theirs all the same: an outage is no reason for a simulator
         to drop its state. What comes of it is seen when there is a row to write it to.
         """
+        version = self._running.version
         try:
-            self._beaten = await self._repository.running_all()
+            running = await self._repository.running_all()
         except DatabaseUnavailableError:
             limit = asyncio.Semaphore(_CONCURRENCY)
-            await asyncio.gather(*(self._keep_alive(simulator, limit) for simulator in self._beaten))
+            await asyncio.gather(*(self._keep_alive(simulator, limit) for simulator in self._running.all()))
         else:
-            for simulator in self._beaten:
+            self._running.refresh(running, version)
+            for simulator in running:
                 self._queue.poke(simulator.simulator_id)
 
     async def tear_down(self) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from session_service.domain.simulator import Simulator, SimulatorStatus, SimulatorTarget
-from session_service.simulators.running import BELIEVED_FOR_S, KNOWN_FOR_S, RunningSimulators
+from session_service.simulators.running import KNOWN_FOR_S, RunningSimulators
 
 
 class Clock:
@@ -45,18 +45,35 @@ def running(clock: Clock) -> RunningSimulators:
     return RunningSimulators(clock)
 
 
-def test_a_row_is_believed_for_a_while_and_stale_for_longer(running: RunningSimulators, clock: Clock) -> None:
+def test_a_row_is_believed_for_a_while_and_stale_for_as_long_as_it_takes(
+    running: RunningSimulators, clock: Clock
+) -> None:
     running.remember(simulator(), running.version)
     assert running.of_session("session-1") == running.by_id("sim-1") == simulator()
     clock.now = KNOWN_FOR_S
     assert running.of_session("session-1") is None
+    clock.now = 86_400.0
     assert running.by_id("sim-1", stale=True) == simulator()
-    clock.now += BELIEVED_FOR_S
-    running.sweep()
-    assert running.by_id("sim-1", stale=True) is not None  # at the very limit
-    clock.now += 1
-    running.sweep()
-    assert running.by_id("sim-1", stale=True) is None
+    assert running.all() == [simulator()]
+
+
+def test_a_round_brings_what_runs_and_drops_what_does_not(running: RunningSimulators) -> None:
+    running.remember(simulator("old"), running.version)
+    running.refresh([], running.version)
+    assert running.all() == []
+    running.refresh([simulator()], running.version)
+    assert running.by_id("sim-1") == simulator()
+
+
+def test_a_round_that_began_before_an_event_says_nothing_of_its_session(running: RunningSimulators) -> None:
+    version = running.version
+    running.forget("session-1")  # it stopped, while the round's rows were on their way
+    running.refresh([simulator()], version)
+    assert running.all() == []
+    running.forget("session-1")
+    running.remember(simulator("new"), running.version)  # it started again, and the old round still comes
+    running.refresh([], version)
+    assert running.by_id("new") == simulator("new")
 
 
 def test_a_row_that_was_read_before_an_event_is_not_believed(running: RunningSimulators) -> None:
