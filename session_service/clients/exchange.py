@@ -116,12 +116,18 @@ class _Link:
 
 
 _NEVER_S = float("inf")
+HELD_UP_S = 0.1  # a timer that is later than this: the loop does not keep up
 
 
-class _Watchdog:
-    """Cancels a stream on which nothing was heard for ``limit_s``. One timer per stream, none per message."""
+class Watchdog:
+    """Cancels a stream on which nothing was heard for ``limit_s``. One timer per stream, none per message.
 
-    __slots__ = ("_cancel", "_limit_s", "_loop", "_timer", "expired", "heard_at_s")
+    A look that comes late says that this process was held up, not that the stream was silent: what has arrived
+    meanwhile waits to be read. It is put off until the loop keeps up, or an overload would break every stream and be
+    made worse by all the new ones.
+    """
+
+    __slots__ = ("_cancel", "_due_s", "_limit_s", "_loop", "_timer", "expired", "heard_at_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, cancel: Callable[[], object], limit_s: float) -> None:
         self._loop = loop
@@ -129,15 +135,23 @@ class _Watchdog:
         self._limit_s = limit_s
         self.expired = False
         self.heard_at_s = loop.time()
-        self._timer = loop.call_later(limit_s, self._look)
+        self._look_in(limit_s)
+
+    def _look_in(self, delay_s: float) -> None:
+        self._due_s = self._loop.time() + delay_s
+        self._timer = self._loop.call_later(delay_s, self._look)
 
     def _look(self) -> None:
-        left_s = self.heard_at_s + self._limit_s - self._loop.time()
-        if left_s <= 0:
+        now_s = self._loop.time()
+        left_s = self.heard_at_s + self._limit_s - now_s
+        if left_s > 0:
+            if left_s != _NEVER_S:
+                self._look_in(left_s)
+        elif now_s - self._due_s > HELD_UP_S:
+            self._look_in(max(self._limit_s / 4, 2 * HELD_UP_S))
+        else:
             self.expired = True
             self._cancel()
-        elif left_s != _NEVER_S:
-            self._timer = self._loop.call_later(left_s, self._look)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -317,7 +331,7 @@ class ExchangeClient:
             multicallable: grpc.aio.UnaryStreamMultiCallable[Message, bytes]
             multicallable = link.channel.unary_stream(_PATH + "StreamExchangeData", request_serializer=_serialize)
             call = multicallable(request, metadata=link.metadata)
-            watchdog = _Watchdog(loop, call.cancel, self._silence_limit_s)
+            watchdog = Watchdog(loop, call.cancel, self._silence_limit_s)
             outcome = "cancelled"
             try:
                 async for message in call:
