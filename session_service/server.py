@@ -357,10 +357,7 @@ class SessionServer:
         await self._membership.ensure_registered()
 
     async def _socket_round(self) -> None:
-        reconnection = self._sessions.reconnection
-        reconnection.keep_streams_alive()
-        await reconnection.assert_sockets()
-        self._websockets.sessions_lost(await reconnection.lost_sessions())
+        self._websockets.sessions_lost(await self._sessions.reconnection.round())
 
     async def _simulator_inactivity(self) -> None:
         await self._simulators.stop_inactive(self._settings.simulator.inactivity_timeout_s)

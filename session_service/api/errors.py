@@ -142,8 +142,8 @@ Every error answer of the REST API has this body, whatever its status; `errorMes
 
 `code` is stable and one of this table; the message is for people and may change. WebSocket `error` and `result`
 frames use the same codes. A 401 has `WWW-Authenticate: Bearer`, a 405 has `Allow`, and a 503 has `Retry-After` in
-seconds. Every answer to well-formed HTTP has an `X-Request-ID` (the caller's own, where it sent one of 1–128 visible ASCII characters),
-under which the service's log tells more.
+seconds. Every answer to well-formed HTTP has an `X-Request-ID` (the caller's own, where it sent one of 1–128 visible
+ASCII characters), under which the service's log tells more.
 
 This page is generated from `session_service/api/errors.py` by `scripts/generate_error_docs.py`.
 """

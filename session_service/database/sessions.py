@@ -203,6 +203,14 @@ class SessionRepository:
             repeatable=True,
         )
 
+    async def tally_sockets(self, pod_id: str) -> tuple[int, set[str]]:
+        """How many sockets of this pod are counted, and which of their sessions have run out."""
+        record = await self._postgres.fetch_row(
+            self._queries["sockets.tally"], pod_id, operation="tally_sockets", repeatable=True
+        )
+        assert record is not None  # noqa: S101 - an aggregate returns one row, always
+        return record["sockets"], set(record["ended"] or ())
+
     async def assert_sockets(self, rows: Sequence[SocketRow], pod_id: str) -> None:
         await self._postgres.execute(
             self._queries["sockets.assert_own"],

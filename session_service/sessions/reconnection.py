@@ -25,6 +25,9 @@ from session_service.sessions.session_ops import SessionOps
 log = structlog.get_logger(__name__)
 
 
+FULL_ROUND_EVERY = 10
+
+
 class Reconnection:
     """Keeps ``session.sockets`` true for this pod: each of its sockets has a row, and no other row names it."""
 
@@ -36,6 +39,7 @@ class Reconnection:
         self._events = events
         self._pod_name = pod_name
         self._pod_id = pod_id
+        self._rounds = 0
         self._open: dict[tuple[str, str], SocketRow] = {}
         self._under_way: Counter[SocketRow] = Counter()  # being opened or closed at this moment
         # Closed while PostgreSQL was away: said later, so that no session counts a socket that is gone.
@@ -81,8 +85,22 @@ class Reconnection:
             await self._say_closed(row, by_client)
         self._events.emit(EventType.CLIENT_DISCONNECTED, session_id=session_id, user_id=user_id, client_id=client_id)
 
+    async def round(self) -> set[str]:
+        """Compare this pod's sockets with their rows. Returns the sessions with a socket here that have ended.
+
+        Most rounds are one statement that counts; what does not add up, and every tenth round, is looked into row by
+        row. Raises DatabaseUnavailableError.
+        """
+        self._keep_streams_alive()
+        self._rounds += 1
+        counted, ended = await self._repository.tally_sockets(self._pod_id)
+        if counted == len(self._open) and not self._unsaid and self._rounds % FULL_ROUND_EVERY:
+            return ended
+        await self.assert_sockets()
+        return await self.lost_sessions()
+
     async def assert_sockets(self) -> None:
-        """The round: say what could not be said, write rows again where they are missing, remove those that stray."""
+        """Say what could not be said, write rows again where they are missing, remove those that stray."""
         for row, by_client in list(self._unsaid.values()):
             await self._say_closed(row, by_client)
         rows = list(self._open.values())
@@ -98,7 +116,7 @@ class Reconnection:
                 # Opened by a statement whose reply was lost: nobody else here will ever close it.
                 await self._say_closed(row, by_client=False)
 
-    def keep_streams_alive(self) -> None:
+    def _keep_streams_alive(self) -> None:
         """A server-sent event stream sends nothing upstream: that it is open is its session's activity."""
         for row in self._open.values():
             if row.kind == "sse":

@@ -83,7 +83,9 @@ class Metrics:
             "stale_writes_refused_total", "Writes refused because another pod owns the session"
         )
         self.takeovers_total = self._counter("takeovers_total", "Sessions taken over from another pod", "cause")
-        self.drain_seconds = self._gauge("drain_seconds", "How long this pod drained, set when its last socket is gone; 0 while it is not")
+        self.drain_seconds = self._gauge(
+            "drain_seconds", "How long this pod drained, set when its last socket is gone; 0 while it is not"
+        )
         self.orphans_removed_total = self._counter("orphans_removed_total", "Leftovers removed", "kind")
 
         self.background_pass_duration_seconds = self._histogram(

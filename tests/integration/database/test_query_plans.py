@@ -80,6 +80,7 @@ FUNCTIONS = {
 WHOLE = {
     "sessions.count_unexpired",
     "sockets.strays",  # a pod's own rows, all of them
+    "sockets.tally",  # the same
     "simulators.running_all",
     "simulators.counts",
     "simulators.stop_all",
