@@ -22,6 +22,7 @@ from session_service.aiokit.backoff import Backoff
 from session_service.aiokit.cancellation import check_cancelled
 from session_service.database.redis import Redis
 from session_service.domain.events import EventType, SessionEvent
+from session_service.domain.simulator import Simulator, SimulatorStatus
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,13 @@ _POLL_S = 0.2  # below the socket timeout: a subscriber that blocks longer looks
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(SessionEvent)
+
+
+_SIMULATOR_EVENTS = {
+    SimulatorStatus.RUNNING: EventType.SIMULATOR_STARTED,
+    SimulatorStatus.STOPPED: EventType.SIMULATOR_STOPPED,
+    SimulatorStatus.ERROR: EventType.SIMULATOR_STOPPED,
+}
 
 
 class EventBus:
@@ -53,6 +61,17 @@ class EventBus:
     def emit(self, event_type: EventType, **fields: Any) -> None:
         """Make an event of this pod and publish it; ``fields`` as in SessionEvent."""
         self.publish(SessionEvent(event_type, self._pod_name, time.time_ns() // 1_000_000, **fields))
+
+    def simulator_changed(self, simulator: Simulator) -> None:
+        """Publish the state that a simulator's row has now."""
+        self.emit(
+            _SIMULATOR_EVENTS.get(simulator.status, EventType.SIMULATOR_STATUS),
+            session_id=simulator.session_id,
+            user_id=simulator.user_id,
+            simulator_id=simulator.simulator_id,
+            status=simulator.status.value,
+            reason=simulator.reason,
+        )
 
     def publish(self, event: SessionEvent) -> None:
         """Tell the subscribers here, now, and the other pods soon. Never blocks, never raises."""

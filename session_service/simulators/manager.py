@@ -56,7 +56,7 @@ class SimulatorManager:
             str(uuid.uuid4()), session_id, user_id, symbols, cash, self._max_per_user
         )
         if created:
-            self._announce(simulator)
+            self._events.simulator_changed(simulator)
             self._reconciler.poke(simulator.simulator_id)
         return simulator, created
 
@@ -67,7 +67,7 @@ class SimulatorManager:
             return None
         simulator, changed = answer
         if changed:
-            self._announce(simulator)
+            self._events.simulator_changed(simulator)
             self._reconciler.poke(simulator_id)
         return simulator
 
@@ -134,7 +134,7 @@ class SimulatorManager:
         """Stop what nobody has used for ``timeout_s``."""
         for simulator in await self._repository.stop_inactive(timeout_s):
             log.info("simulator_inactive", simulator_id=simulator.simulator_id)
-            self._announce(simulator)
+            self._events.simulator_changed(simulator)
             self._reconciler.poke(simulator.simulator_id)
 
     async def stop_all(self, reason: str, session_ids: Sequence[str] | None, limit_s: float) -> int:
@@ -146,7 +146,7 @@ class SimulatorManager:
         stopping = set()
         for simulator in await self._repository.stop_all(reason, session_ids):
             stopping.add(simulator.simulator_id)
-            self._announce(simulator)
+            self._events.simulator_changed(simulator)
         while True:
             await self._reconciler.resync()
             await self._reconciler.tear_down()
@@ -163,16 +163,6 @@ class SimulatorManager:
         """Set the gauges from PostgreSQL."""
         counts = await self._repository.counts()
         self._metrics.active_simulators.set(counts.get(SimulatorStatus.RUNNING.value, 0))
-
-    def _announce(self, simulator: Simulator) -> None:
-        self._events.emit(
-            EventType.SIMULATOR_STATUS,
-            session_id=simulator.session_id,
-            user_id=simulator.user_id,
-            simulator_id=simulator.simulator_id,
-            status=simulator.status.value,
-            reason=simulator.reason,
-        )
 
     def _on_event(self, event: SessionEvent) -> None:
         if event.session_id is not None and (event.simulator_id or event.type is EventType.SESSION_ENDED):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from session_service.aiokit.keyed import KeyedQueue
@@ -262,14 +263,8 @@ class Reconciler:
         if await self._repository.fail(simulator.simulator_id, step.reason or "failed"):
             log.warning("simulator_failed", simulator_id=simulator.simulator_id, reason=step.reason)
             self._metrics.simulator_operations_total.labels("create", "error").inc()
-            self._events.emit(
-                EventType.SIMULATOR_STOPPED,
-                session_id=simulator.session_id,
-                user_id=simulator.user_id,
-                simulator_id=simulator.simulator_id,
-                status=SimulatorStatus.ERROR.value,
-                reason=step.reason,
-            )
+            failed = msgspec.structs.replace(simulator, status=SimulatorStatus.ERROR, reason=step.reason)
+            self._events.simulator_changed(failed)
         await self.tear_down()
 
     async def _tear_down(self, teardown: Teardown) -> None:
@@ -313,18 +308,7 @@ class Reconciler:
         log.info(
             "simulator_status", simulator_id=row.simulator_id, session_id=row.session_id, status=row.status.value
         )
-        event_type = {
-            SimulatorStatus.RUNNING: EventType.SIMULATOR_STARTED,
-            SimulatorStatus.STOPPED: EventType.SIMULATOR_STOPPED,
-        }.get(row.status, EventType.SIMULATOR_STATUS)
-        self._events.emit(
-            event_type,
-            session_id=row.session_id,
-            user_id=row.user_id,
-            simulator_id=row.simulator_id,
-            status=row.status.value,
-            reason=row.reason,
-        )
+        self._events.simulator_changed(row)
 
     def _spec(self, simulator: Simulator) -> WorkloadSpec:
         return WorkloadSpec(
