@@ -204,7 +204,7 @@ class SessionRepository:
         )
 
     async def tally_sockets(self, pod_id: str) -> tuple[int, set[str]]:
-        """How many sockets of this pod are counted, and which of their sessions have run out."""
+        """How many sockets of this pod are counted, and which of their sessions are EXPIRED."""
         record = await self._postgres.fetch_row(
             self._queries["sockets.tally"], pod_id, operation="tally_sockets", repeatable=True
         )

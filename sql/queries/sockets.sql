@@ -5,10 +5,11 @@ SELECT session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7);
 SELECT session.close_socket($1, $2, $3, $4, $5, $6);
 
 -- name: sockets.tally
--- How many rows this pod has, and which of their sessions have run out. A session that is gone took its rows with
--- it, so the count tells of that too: most rounds need no list of ids in either direction. idx_sockets_pod_id.
+-- How many rows this pod has, and which of their sessions were marked EXPIRED. A session that is gone took its rows
+-- with it, so the count tells of that too: most rounds need no list of ids in either direction. idx_sockets_pod_id.
+-- A session whose time has run out is not over before it is marked: activity may be waiting to be written.
 SELECT count(*) AS sockets,
-       array_agg(DISTINCT k.session_id) FILTER (WHERE a.status = 'EXPIRED' OR a.expires_at <= now()) AS ended
+       array_agg(DISTINCT k.session_id) FILTER (WHERE a.status = 'EXPIRED') AS ended
 FROM session.sockets k JOIN session.active_sessions a USING (session_id)
 WHERE k.pod_id = $1;
 
