@@ -11,20 +11,9 @@ from aiohttp.typedefs import Handler
 from session_service.clients.auth import AuthClient
 from session_service.domain.identity import Identity
 from session_service.errors import AuthenticationError
+from session_service.wire.request_headers import bearer_token
 
 AuthenticatedHandler = Callable[[web.Request, Identity], Awaitable[web.StreamResponse]]
-
-
-def bearer_token(request: web.Request) -> str:
-    """The token of the one Authorization header. Raises AuthenticationError when there is none, or several."""
-    values = request.headers.getall("Authorization", ())
-    if len(values) != 1:
-        raise AuthenticationError("no token" if not values else "several Authorization headers")
-    scheme, _, token = values[0].partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        raise AuthenticationError("not a Bearer token")
-    return token
 
 
 def authenticated(auth: AuthClient, handler: AuthenticatedHandler) -> Handler:
@@ -34,7 +23,9 @@ def authenticated(auth: AuthClient, handler: AuthenticatedHandler) -> Handler:
     """
 
     async def authenticate(request: web.Request) -> web.StreamResponse:
-        token = bearer_token(request)
+        token = bearer_token(request.headers)
+        if token is None:
+            raise AuthenticationError("no token")
         identity = auth.validate_cached(token)
         if identity is None:
             identity = await auth.validate(token)

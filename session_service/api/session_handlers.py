@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from session_service.api.client_info import client_info
 from session_service.api.path_ids import session_id_of
 from session_service.api.responses import json_response, read_body
 from session_service.domain.identity import SCOPE_SIMULATORS, Identity
@@ -15,6 +14,7 @@ from session_service.domain.session import Session
 from session_service.sessions.manager import SessionManager
 from session_service.wire.fields import is_device_id
 from session_service.wire.proxies import TrustedNetworks
+from session_service.wire.request_headers import client_info
 from session_service.wire.rest import (
     CreateSessionRequest,
     EndSessionsRequest,
@@ -42,7 +42,7 @@ class SessionHandlers:
 
     async def handle_create_session(self, request: web.Request, identity: Identity) -> web.Response:
         body = await read_body(request, self._create_body)
-        client = client_info(request, self._trusted)
+        client = client_info(request.remote, request.headers, self._trusted)
         session, is_new = await self._sessions.create_session(identity, body.device_id, client)
         answer = SessionCreated(
             session_id=session.session_id,

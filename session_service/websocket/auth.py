@@ -25,13 +25,13 @@ from session_service.sessions.reconnection import check_device
 from session_service.websocket.handshake import offered_subprotocols
 from session_service.websocket.origin import may_connect
 from session_service.wire import resume_query
-from session_service.wire.proxies import TrustedNetworks, client_address, external_origin
+from session_service.wire.proxies import TrustedNetworks, external_origin
+from session_service.wire.request_headers import bearer_token, client_info
 from session_service.wire.resume_query import ResumeQuery
 
 MAX_TOKEN_BYTES = 8 * 1024
 EXPIRED_TOKEN_LEEWAY_S = 30.0  # as the verifier's: a token accepted within it is not closed at once
 _BEARER_PREFIX = "bearer."
-_MAX_USER_AGENT_LENGTH = 512
 
 
 class ConnectionPolicy(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ async def authenticate_websocket_request(
     identity = None if token is None else await validate(auth, token)
     admit()
     query = resume_query.parse(request.query, device_required=True)
-    client = client_info(request, policy.trusted)
+    client = client_info(request.remote, request.headers, policy.trusted)
     if identity is None:
         return Admission(query, client, None)
     return Admission(query, client, await open_session(sessions, identity, query, client))
@@ -121,14 +121,9 @@ def request_token(request: web.Request, query_token: QueryToken) -> str | None:
     for offer in offered_subprotocols(request):
         if offer.startswith(_BEARER_PREFIX):
             return _checked(_decoded(offer.removeprefix(_BEARER_PREFIX)))
-    headers = request.headers.getall("Authorization", [])
-    if len(headers) > 1:
-        raise AuthenticationError("several Authorization headers")
-    if headers:
-        scheme, _, token = headers[0].partition(" ")
-        if scheme.lower() != "bearer":
-            raise AuthenticationError("not a Bearer token")
-        return _checked(token.strip())
+    token = bearer_token(request.headers)
+    if token is not None:
+        return _checked(token)
     if "token" in request.query:
         if query_token is QueryToken.REFUSE:
             raise InvalidRequestError(
@@ -146,15 +141,6 @@ def token_deadline_s(identity: Identity, now_s: float, wall_clock_s: float) -> f
     if left_s <= 0:
         left_s += EXPIRED_TOKEN_LEEWAY_S
     return now_s + left_s
-
-
-def client_info(request: web.Request, trusted: TrustedNetworks) -> ClientInfo:
-    """Address (through trusted proxies) and User-Agent, cut and made printable."""
-    user_agent = request.headers.get("User-Agent")
-    if user_agent is not None:
-        cut = user_agent[:_MAX_USER_AGENT_LENGTH]
-        user_agent = "".join(character if character.isprintable() else "?" for character in cut)
-    return ClientInfo(client_address(request.remote, request.headers, trusted), user_agent)
 
 
 def _decoded(text: str) -> str:
