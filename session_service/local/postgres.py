@@ -32,13 +32,13 @@ from session_service.local.files import (
     replace_atomically,
     size_bytes,
 )
-from session_service.local.ports import LOOPBACK, free_port, is_free
+from session_service.local.port_choice import start_on_port
+from session_service.local.ports import LOOPBACK
 from session_service.local.server_error import ServerStartError
 
 SUPERUSER = "postgres"
 INITDB_LIMIT_S = 60.0
 START_LIMIT_S = 60.0  # crash recovery included
-START_ATTEMPTS = 5  # a free port may be taken before the server binds it
 POLL_INTERVAL_S = 0.01
 FAST_SHUTDOWN_LIMIT_S = 10.0
 IMMEDIATE_SHUTDOWN_LIMIT_S = 3.0
@@ -131,21 +131,7 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         """Start the server and wait until it takes connections. Raises ServerStartError."""
-        fixed = self._port is not None
-        for attempt in range(1, START_ATTEMPTS + 1):
-            if not fixed:
-                self._port = free_port()
-            try:
-                await self._start_on(self.port)
-            except ServerStartError:
-                collided = not fixed and not is_free(self.port)
-                if not collided or attempt == START_ATTEMPTS:
-                    raise
-            except BaseException:
-                await self.stop()
-                raise
-            else:
-                return
+        self._port = await start_on_port(self._start_on, self.stop, self._port)
 
     async def wait(self) -> str:
         """Wait until the server has ended; says how."""
