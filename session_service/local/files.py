@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
-LOG_LIMIT_BYTES = 10 * 1024 * 1024  # a log longer than this moves aside when its process starts again
+LOG_LIMIT_BYTES = 10 * 1024 * 1024  # a log longer than this moves aside
 
 
 def replace_atomically(path: Path, content: bytes) -> None:
@@ -33,6 +34,21 @@ def open_log(path: Path) -> int:
     except FileNotFoundError:
         path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+
+
+def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> bool:
+    """Move what is in a log over ``limit_bytes`` to ``path.1``, while its process goes on writing; whether it did.
+
+    The process keeps its descriptor, which appends: so the file is emptied in place. Lines that are written between
+    the copy and that are lost.
+    """
+    if size_bytes(path) <= limit_bytes:
+        return False
+    older = path.with_name(path.name + ".1")
+    shutil.copyfile(path, older)
+    older.chmod(PRIVATE_FILE)
+    os.truncate(path, 0)
+    return True
 
 
 def last_lines(path: Path, *, since_bytes: int = 0, count: int = 15) -> list[str]:

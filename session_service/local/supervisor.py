@@ -21,7 +21,7 @@ from session_service.local.backoff import Backoff
 from session_service.local.binaries import find_postgres, find_valkey
 from session_service.local.console import Console
 from session_service.local.data_directory import DataDirectory, PodAddress, RunDescription, Secrets
-from session_service.local.files import open_log
+from session_service.local.files import bound_log, open_log
 from session_service.local.options import LocalOptions, PodConnections, pod_environ, pod_name
 from session_service.local.pod import START_ATTEMPTS, Pod, PodStartError
 from session_service.local.postgres import EmbeddedPostgres
@@ -35,6 +35,7 @@ POD_STOP_MARGIN_S = 20.0  # beyond delay and window of the drain
 GUARDIAN_LIMIT_S = 5.0
 CONNECTIONS_BESIDE_PODS = 50
 FEWEST_CONNECTIONS = 200
+LOG_LOOK_S = 10.0
 
 
 class Server(Protocol):
@@ -136,6 +137,14 @@ class Supervisor:
             servers: list[Server] = [self._postgres, self._valkey, self._runner, *self._pods]
             for server in servers:
                 group.create_task(self._keep(server), name=f"keep {server.name}")
+            group.create_task(self._bound_logs(), name="bound logs")
+
+    async def _bound_logs(self) -> None:
+        """A run that lasts for weeks must not fill the disk."""
+        while True:
+            await asyncio.sleep(LOG_LOOK_S)
+            for path in self._data.logs.glob("*.log"):
+                bound_log(path)
 
     async def _start_postgres(self) -> None:
         if not (self._data.postgres / "data").exists():

@@ -43,3 +43,19 @@ def test_last_lines_begin_where_told(tmp_path: Path) -> None:
     assert files.last_lines(log, since_bytes=before_bytes) == ["one", "two", "three"]
     assert files.last_lines(log, count=2) == ["two", "three"]
     assert files.last_lines(tmp_path / "none") == []
+
+
+def test_a_long_log_moves_aside_while_its_process_writes_on(tmp_path: Path) -> None:
+    path = tmp_path / "pod.log"
+    descriptor = files.open_log(path)
+    try:
+        os.write(descriptor, b"old\n" * 10)
+        assert not files.bound_log(path, limit_bytes=40)
+        os.write(descriptor, b"old\n")
+        assert files.bound_log(path, limit_bytes=40)
+        os.write(descriptor, b"new\n")
+    finally:
+        os.close(descriptor)
+    assert path.read_bytes() == b"new\n"
+    older = tmp_path / "pod.log.1"
+    assert (older.read_bytes(), older.stat().st_mode & 0o777) == (b"old\n" * 11, 0o600)
