@@ -114,7 +114,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _setting(
             "POD_NAME",
-            "1 to 253 letters, digits, dots and dashes",
+            "1 to 253 letters, digits, dots, dashes and underscores, beginning with a letter or digit",
             pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252})$",
         ),
     ] = ""
@@ -351,6 +351,10 @@ def check_for_serving(settings: Settings) -> None:
     if auth.mode is AuthMode.SERVICE:
         _check_url("AUTH_SERVICE_URL", auth.service_url)
     backend = settings.simulator.backend
+    if backend is SimulatorBackendName.KUBERNETES:
+        raise ConfigurationError(
+            "SIMULATOR_BACKEND", "process or service: this release has no Kubernetes backend yet", "kubernetes"
+        )
     exchange = settings.simulator.exchange_service
     if backend is SimulatorBackendName.SERVICE and not exchange:
         raise ConfigurationError("EXCHANGE_MANAGER_SERVICE", "host:port where SIMULATOR_BACKEND is service")

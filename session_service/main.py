@@ -62,7 +62,7 @@ def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.Arg
     migrate = commands.add_parser("migrate", help="apply the database schema and the service role's rights")
     migrate.set_defaults(command=_migrate)
 
-    token = commands.add_parser("token", help="print a token signed with SECRET_KEY")
+    token = commands.add_parser("token", help="print a token, signed with SECRET_KEY or the key of a local run")
     token.add_argument("--user-id", required=True, help="the token's subject")
     token.add_argument("--ttl", type=int, default=None, help="lifetime in seconds [ACCESS_TOKEN_EXPIRE_MINUTES]")
     token.add_argument("--scope", default="", help="scopes, separated by spaces")

@@ -24,7 +24,7 @@ from session_service.clients.exchange import ExchangeClient
 from session_service.config import Settings, ShutdownPolicy, SimulatorBackendName
 from session_service.database.manager import DatabaseManager
 from session_service.domain.events import EventType
-from session_service.errors import ConfigurationError, DatabaseUnavailableError, UnavailableError
+from session_service.errors import DatabaseUnavailableError, UnavailableError
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -378,6 +378,4 @@ def _backend(settings: Settings) -> SimulatorBackend:
             assert simulator.exchange_service is not None  # noqa: S101 - check_for_serving has seen to it
             return ServiceBackend(simulator.exchange_service)
         case SimulatorBackendName.KUBERNETES:
-            raise ConfigurationError(
-                "SIMULATOR_BACKEND", "process or service: this release has no Kubernetes backend yet", "kubernetes"
-            )
+            raise AssertionError("check_for_serving has refused it")

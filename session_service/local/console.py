@@ -41,7 +41,7 @@ class Console:
             f"""
 {bold}Try it{plain} (in another terminal, same directory)
 
-  TOKEN=$({tool} token --user-id demo --data-dir {shlex.quote(str(_relative(data_dir)))})
+  export TOKEN=$({tool} token --user-id demo --data-dir {shlex.quote(str(_relative(data_dir)))})
 
   curl -s -X POST {url}/api/sessions -H "Authorization: Bearer $TOKEN" \\
        -H 'Content-Type: application/json' -d '{{"deviceId": "laptop"}}'

@@ -54,7 +54,9 @@ def check(options: LocalOptions) -> config.Settings:
     config.check_for_serving(config.load(pod_environ(options, 0, _trial_connections(settings))).settings)
     if settings.server.metrics_port is not None:
         for port in range(settings.server.metrics_port, settings.server.metrics_port + options.pods):
-            if not is_free(port) or port in options.ports():
+            if port in options.ports():
+                raise ConfigurationError("METRICS_PORT", "a port beside the pods' own", f"{port}, which is a pod's")
+            if not is_free(port):
                 raise ConfigurationError("METRICS_PORT", "a free port on 127.0.0.1", f"{port}, which is taken")
     return settings
 

@@ -97,6 +97,10 @@ class EmbeddedPostgres:
         self._process: ChildProcess | None = None
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def pid(self) -> int:
         return self._running().pid
 

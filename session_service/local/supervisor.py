@@ -36,6 +36,7 @@ GUARDIAN_LIMIT_S = 5.0
 CONNECTIONS_BESIDE_PODS = 50
 FEWEST_CONNECTIONS = 200
 LOG_LOOK_S = 10.0
+SAME_SIGNAL_S = 0.1  # a terminal, `timeout` and make each pass a signal on: that is one, not a second
 
 
 class Server(Protocol):
@@ -82,6 +83,7 @@ class Supervisor:
             stderr=open_log(data.logs / "runner.log"),
         )
         self._pods: list[Pod] = []
+        self._told_at_s = 0.0
 
     async def run(self) -> int:
         """Run until a signal. Returns the exit code; raises what kept the run from starting."""
@@ -104,14 +106,24 @@ class Supervisor:
         return 0
 
     def _on_signal(self, stop: asyncio.Event) -> None:
-        if stop.is_set():
+        now_s = asyncio.get_running_loop().time()
+        if not stop.is_set():
+            self._told_at_s = now_s
+            stop.set()
+        elif now_s - self._told_at_s > SAME_SIGNAL_S:
             self._end_at_once()
-        stop.set()
 
     def _end_at_once(self) -> None:
-        """A second signal: no order any more."""
+        """A second signal: no order any more.
+
+        PostgreSQL is left to its death signal, an immediate shutdown: killed, it would leave shared memory behind.
+        The guardian is left to remove what is on the disk, and whatever does not follow.
+        """
+        spared = set() if self._guardian is None else {self._guardian.pid}
+        if self._postgres.is_running:
+            spared |= {self._postgres.pid, *process_table.descendants(self._postgres.pid)}
         for pid in process_table.descendants(os.getpid()):
-            if self._guardian is None or pid != self._guardian.pid:  # it removes what is left on the disk
+            if pid not in spared:
                 process_table.kill(pid)
         self._data.remove_description()
         os._exit(1)
