@@ -18,8 +18,9 @@ import msgspec
 import psutil
 import uvloop
 
-from benchmarks.local_run import LocalRun, free_port
+from benchmarks.local_run import LocalRun
 from benchmarks.support import report
+from session_service.local.ports import free_port
 
 SESSIONS = 250
 SOCKETS_PER_SESSION = 4

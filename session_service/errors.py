@@ -102,23 +102,11 @@ class AuthenticationError(SessionServiceError):
         self.reason = reason
 
 
-class ForbiddenError(SessionServiceError):
-    code = ErrorCode.FORBIDDEN
-
-    def __init__(self, scope: str) -> None:
-        super().__init__(f"This call needs a token with the scope {scope!r}")
-        self.scope = scope
-
-
 class OriginNotAllowedError(SessionServiceError):
     code = ErrorCode.ORIGIN_NOT_ALLOWED
 
     def __init__(self) -> None:
         super().__init__("This origin may not open a connection")
-
-
-class RateLimitedError(SessionServiceError):
-    code = ErrorCode.RATE_LIMITED
 
 
 # --- sessions ------------------------------------------------------------------------------------------------

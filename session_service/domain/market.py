@@ -138,16 +138,6 @@ def is_empty(update: MarketUpdate) -> bool:
     return not (update.quotes or update.order_updates or update.portfolio or update.snapshot)
 
 
-def estimated_bytes(update: MarketUpdate) -> int:
-    """About what the update takes in memory, and as JSON: for bounds, not for accounts."""
-    holdings = 0 if update.portfolio is None else len(update.portfolio.positions)
-    return (
-        QUOTE_BYTES * (1 + len(update.quotes))
-        + ORDER_UPDATE_BYTES * len(update.order_updates)
-        + HOLDING_BYTES * holdings
-    )
-
-
 class MarketState:
     """What a client that applied every update knows: the source of snapshots.
 

@@ -54,10 +54,6 @@ class Simulator(msgspec.Struct, frozen=True):
     reason: str | None
     workload_uid: str | None
 
-    @property
-    def is_live(self) -> bool:
-        return self.status in LIVE_STATUSES
-
 
 class SimulatorAddress(msgspec.Struct, frozen=True):
     """What a pod needs to call one simulator. ``token`` is a secret: it never reaches a log or an answer."""
