@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -21,13 +22,13 @@ from redis.exceptions import RedisError
 from session_service.aiokit.backoff import Backoff
 from session_service.aiokit.cancellation import check_cancelled
 from session_service.database.redis import Redis
-from session_service.domain.events import EventType, SessionEvent
+from session_service.domain.events import PEER_TYPES, EventType, SessionEvent
 from session_service.domain.simulator import Simulator, SimulatorStatus
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "session_events"  # the documented types only: others read it
-STEPS_CHANNEL = "session_simulator_steps"  # for pods alone
+PEER_CHANNEL = "session_peer_events"  # for pods alone
 OUTBOX_LIMIT = 10_000  # events waiting for Redis; past it the oldest are dropped, as if Redis had lost them
 _BATCH = 200
 _POLL_S = 0.2  # below the socket timeout: a subscriber that blocks longer looks like a frozen server
@@ -49,7 +50,9 @@ class EventBus:
     def __init__(self, redis: Redis, pod_name: str) -> None:
         self._redis = redis
         self._pod_name = pod_name
+        self._sender = secrets.token_hex(8)  # a pod's name may be another's as well
         self._subscribers: list[Callable[[SessionEvent], None]] = []
+        self._foreign_subscribers: list[Callable[[SessionEvent], None]] = []
         self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._waiting = asyncio.Event()
 
@@ -58,9 +61,15 @@ class EventBus:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
+    def subscribe_foreign(self, callback: Callable[[SessionEvent], None]) -> Callable[[], None]:
+        """As ``subscribe``, for the events of other pods only."""
+        self._foreign_subscribers.append(callback)
+        return lambda: self._foreign_subscribers.remove(callback)
+
     def emit(self, event_type: EventType, **fields: Any) -> None:
         """Make an event of this pod and publish it; ``fields`` as in SessionEvent."""
-        self.publish(SessionEvent(event_type, self._pod_name, time.time_ns() // 1_000_000, **fields))
+        now_ms = time.time_ns() // 1_000_000
+        self.publish(SessionEvent(event_type, self._pod_name, now_ms, sender=self._sender, **fields))
 
     def simulator_changed(self, simulator: Simulator) -> None:
         """Publish the state that a simulator's row has now."""
@@ -75,8 +84,8 @@ class EventBus:
 
     def publish(self, event: SessionEvent) -> None:
         """Tell the subscribers here, now, and the other pods soon. Never blocks, never raises."""
-        self._deliver(event)
-        channel = STEPS_CHANNEL if event.type is EventType.SIMULATOR_STATUS else CHANNEL
+        _deliver(event, self._subscribers)
+        channel = PEER_CHANNEL if event.type in PEER_TYPES else CHANNEL
         self._outbox.append((channel, _encoder.encode(event)))
         self._waiting.set()
 
@@ -119,7 +128,7 @@ class EventBus:
     async def _listen(self) -> None:
         pubsub = self._redis.pubsub()
         try:
-            await pubsub.subscribe(CHANNEL, STEPS_CHANNEL)
+            await pubsub.subscribe(CHANNEL, PEER_CHANNEL)
             while True:
                 check_cancelled()
                 message = await pubsub.get_message(timeout=_POLL_S)
@@ -136,12 +145,14 @@ class EventBus:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.warning("event_unreadable")
             return
-        if event.pod_name != self._pod_name:  # our own were delivered when they were published
-            self._deliver(event)
+        if event.sender != self._sender:  # our own were delivered when they were published
+            _deliver(event, self._subscribers)
+            _deliver(event, self._foreign_subscribers)
 
-    def _deliver(self, event: SessionEvent) -> None:
-        for subscriber in tuple(self._subscribers):
-            try:
-                subscriber(event)
-            except Exception:  # one subscriber's fault must not keep the event from the others
-                log.exception("event_subscriber_failed", event_type=event.type)
+
+def _deliver(event: SessionEvent, subscribers: Iterable[Callable[[SessionEvent], None]]) -> None:
+    for subscriber in tuple(subscribers):
+        try:
+            subscriber(event)
+        except Exception:  # one subscriber's fault must not keep the event from the others
+            log.exception("event_subscriber_failed", event_type=event.type)

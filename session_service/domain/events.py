@@ -17,14 +17,21 @@ class EventType(StrEnum):
     SESSION_MIGRATED = "session_migrated"
     POD_ONLINE = "pod_online"
     POD_OFFLINE = "pod_offline"
-    # Between pods only: every other step of a simulator, so that sockets can be told of it.
+    # Between pods only: every other step of a simulator, so that sockets can be told of it, and a socket that must go
+    # because its session has too many.
     SIMULATOR_STATUS = "simulator_status"
+    CLIENT_EVICTED = "client_evicted"
+
+
+PEER_TYPES = frozenset({EventType.SIMULATOR_STATUS, EventType.CLIENT_EVICTED})
 
 
 class SessionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message between pods. ``timestamp`` is in milliseconds since 1970.
 
-    The documented types go by the Redis channel ``session_events``, for anybody to read.
+    The documented types go by the Redis channel ``session_events``, for anybody to read; ``PEER_TYPES`` do not.
+    ``sender`` tells a pod its own events: two pods may bear one name. ``arrival`` is the socket's number in
+    ``session.sockets``, ``connections`` how many its session has over all pods.
     """
 
     type: EventType
@@ -36,3 +43,9 @@ class SessionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str | None = None  # the simulator's status
     reason: str | None = None
     client_id: str | None = None
+    attempt: int | None = None
+    arrival: int | None = None
+    connections: int | None = None
+    owner_pod_id: str | None = None
+    previous_pod_name: str | None = None
+    sender: str | None = None
