@@ -42,6 +42,7 @@ from session_service.simulators.service_backend import ServiceBackend
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
 from session_service.telemetry.tracing import Tracing
+from session_service.websocket.admission import TICK_INTERVAL_S, AdmissionLimits
 from session_service.websocket.manager import WebSocketManager
 from session_service.websocket.streams import StreamManager
 
@@ -69,12 +70,16 @@ SIMULATOR_ROWS_KEPT_S = 86_400.0
 class SessionServer:
     """One pod: ``initialize``, ``start``, then ``wait_for_shutdown``; ``shutdown`` ends it, from a signal or by call.
 
-    ``exit_code`` is 0 after an orderly end, 1 where a background loop ended by itself.
+    ``exit_code`` is 0 after an orderly end, 1 where a background loop ended by itself. ``admission``: how many
+    connections it takes, where that is not the default.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], *, admission: AdmissionLimits | None = None
+    ) -> None:
         self._settings = settings
         self._environ = environ
+        self._admission = admission
         self._exits = AsyncExitStack()
         self._serving = False
         self._shutdown_started = False
@@ -187,6 +192,7 @@ class SessionServer:
             streams=self._streams,
             metrics=self.metrics,
             settings=self._settings,
+            admission=self._admission,
         )
         self._database.events.subscribe(self._websockets.on_event)
 
@@ -246,6 +252,7 @@ class SessionServer:
         guard.every("presence_flush", PRESENCE_FLUSH_EVERY_S, database.presence.flush)
         guard.every("socket_round", settings.pod.lease_s / 3, self._socket_round)
         guard.every("websocket_cleanup", WEBSOCKET_SWEEP_EVERY_S, self._websockets.sweep)
+        guard.every("admission", TICK_INTERVAL_S, self._websockets.measure_lag, jitter=0.0)
         guard.every("simulator_heartbeat", settings.simulator.heartbeat_interval_s, self._reconciler.beat)
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
         guard.every("simulator_teardown", TEARDOWN_EVERY_S, self._reconciler.tear_down)

@@ -24,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 _REST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _DB_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
 _CREATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _PASS_BUCKETS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -87,6 +88,14 @@ class Metrics:
             "drain_seconds", "How long this pod drained, set when its last socket is gone; 0 while it is not"
         )
         self.orphans_removed_total = self._counter("orphans_removed_total", "Leftovers removed", "kind")
+
+        self.admission_refused_total = self._counter(
+            "admission_refused_total", "New connections that were told to come back later", "reason"
+        )
+        self.admission_rate = self._gauge("admission_rate", "New connections a second that this pod admits at most")
+        self.event_loop_lag_seconds = self._histogram(
+            "event_loop_lag_seconds", "How late the event loop runs what is due", _LAG_BUCKETS_S
+        )
 
         self.background_pass_duration_seconds = self._histogram(
             "background_pass_duration_seconds", "Time of one pass of a background loop", _PASS_BUCKETS_S, "loop"

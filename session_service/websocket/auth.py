@@ -62,20 +62,20 @@ async def authenticate_websocket_request(
     auth: AuthClient,
     sessions: SessionManager,
     policy: ConnectionPolicy,
-    admit: Callable[[], None],
+    admit: Callable[[Identity | None], None],
 ) -> Admission:
     """Check the query and the token, and find or make the session. The origin was checked before.
 
     Token, first that is there: subprotocol ``bearer.<base64url>``, Authorization, ``?token=`` where it is allowed;
     without any, the first message. The token is judged before the query, so that nobody without one learns more than
-    that; ``admit`` is called between the two and may refuse the connection. Raises AuthenticationError,
-    InvalidRequestError, SessionNotFoundError (also for an expired session and somebody else's), DeviceMismatchError,
-    SessionLimitReachedError, UnavailableError. Cancellation leaves at most a session behind, which the next call
-    finds.
+    that; ``admit`` is called between the two, with None where the token has yet to come, and may refuse. Raises
+    AuthenticationError, InvalidRequestError, SessionNotFoundError (also for an expired session and somebody else's),
+    DeviceMismatchError, SessionLimitReachedError, UnavailableError. Cancellation leaves at most a session behind,
+    which the next call finds.
     """
     token = request_token(request, policy.query_token)
     identity = None if token is None else await validate(auth, token)
-    admit()
+    admit(identity)
     query = resume_query.parse(request.query, device_required=True)
     client = client_info(request.remote, request.headers, policy.trusted)
     if identity is None:

@@ -15,6 +15,7 @@ from session_service.clients.auth import AuthClient
 from session_service.config import Settings
 from session_service.database.sessions import SocketKind
 from session_service.domain.events import EventType, SessionEvent
+from session_service.domain.identity import Identity
 from session_service.domain.session import EndReason
 from session_service.errors import (
     AuthenticationError,
@@ -101,7 +102,7 @@ class WebSocketManager:
         )
         self._limits = ProtocolLimits(silence_s=silence_limit_s(settings.websocket.heartbeat_interval_s))
         self._comment_interval_s = comment_interval_s
-        self._admission = AdmissionControl(admission or AdmissionLimits())
+        self._admission = AdmissionControl(admission or AdmissionLimits(), metrics, clock)
         self._traffic = Traffic(metrics)
         self._emitters = Emitters(self._pod_name, settings.websocket.heartbeat_interval_s)
         self._dispatcher = WebSocketDispatcher(sessions, auth, self._emitters, self._traffic, clock)
@@ -149,18 +150,20 @@ class WebSocketManager:
 
     async def _admit(self, request: web.Request) -> Admission:
         with self._admission.setup():
-            admission = await authenticate_websocket_request(
+            return await authenticate_websocket_request(
                 request, auth=self._auth, sessions=self._sessions, policy=self._policy, admit=self._check_admission
             )
-        if admission.opened is None:
-            self._admission.check_unauthenticated()
-        return admission
 
-    def _check_admission(self) -> None:
-        """Raises PodTerminatingError, OverloadedError."""
+    def _check_admission(self, identity: Identity | None) -> None:
+        """May this connection be set up, or at first be held without a token? Raises PodTerminatingError,
+        OverloadedError.
+        """
         if self._draining:
             raise PodTerminatingError
-        self._admission.check()
+        if identity is None:
+            self._admission.check_unauthenticated()
+        else:
+            self._admission.admit()
 
     def _new_websocket(self, request: web.Request, admission: Admission) -> WebSocketConnection | None:
         """None when the peer is gone already."""
@@ -233,7 +236,7 @@ class WebSocketManager:
         try:
             with self._admission.setup():
                 identity = await validate(self._auth, token)
-                self._check_admission()
+                self._check_admission(identity)
                 opened = await open_session(self._sessions, identity, admission.query, admission.client)
         except SessionServiceError as error:
             self._refuse(connection, error)
@@ -295,7 +298,7 @@ class WebSocketManager:
             if token is None:
                 raise AuthenticationError("no token")
             identity = await validate(self._auth, token)
-            self._check_admission()
+            self._check_admission(identity)
             query = resume_query.parse(request.query, device_required=False)
             session_id = request.match_info["session_id"]
             if not is_object_id(session_id):
@@ -483,6 +486,10 @@ class WebSocketManager:
         for connection in due:
             connection.expire(now_s)
         self._traffic.flush()
+
+    async def measure_lag(self) -> None:
+        """To be called every ``admission.TICK_INTERVAL_S``: how late it comes decides how many are admitted."""
+        self._admission.tick()
 
     def refuse_new(self) -> None:
         """From now on upgrades and event streams are answered 503."""

@@ -33,3 +33,23 @@ def test_no_pattern_gets_more_than_burst_and_rate(gaps_s: list[float]) -> None:
         now_s += gap_s
         taken += bucket.take(now_s)
     assert taken <= 40 + 20 * now_s + 1e-6
+
+
+def test_tokens_above_a_smaller_burst_are_lost() -> None:
+    bucket = TokenBucket(20.0, 40, 0.0)
+    bucket.change(20.0, 2, 0.0)
+    assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
+
+
+def test_what_was_earned_before_a_change_was_earned_at_the_old_rate() -> None:
+    bucket = TokenBucket(10.0, 100, 0.0)
+    assert all(bucket.take(0.0) for _ in range(100))
+    bucket.change(1.0, 100, 0.5)
+    assert [bucket.take(0.5) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_larger_burst_fills_at_the_new_rate() -> None:
+    bucket = TokenBucket(1.0, 1, 0.0)
+    bucket.change(10.0, 10, 0.0)
+    assert [bucket.take(0.0) for _ in range(2)] == [True, False]
+    assert [bucket.take(1.0) for _ in range(11)] == [True] * 10 + [False]
