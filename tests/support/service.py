@@ -11,6 +11,7 @@ from session_service import config
 from session_service.clients.token_signer import sign_token
 from session_service.local.ports import free_port
 from session_service.server import SessionServer
+from session_service.websocket.admission import AdmissionLimits
 
 SECRET_KEY = "the-secret-key-of-the-tests-0123456789"
 
@@ -26,7 +27,7 @@ def bearer(user_id: str = "user-1", *, ttl_s: float = 600, scope: str = "") -> d
 class Service:
     """One running pod. ``http`` has its base URL; use it for plain calls."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, admission: AdmissionLimits | None = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environ = {
@@ -40,7 +41,7 @@ class Service:
         }
         settings = config.load(self.environ).settings
         config.check_for_serving(settings)
-        self.server = SessionServer(settings, self.environ)
+        self.server = SessionServer(settings, self.environ, admission=admission)
         self.http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Service:

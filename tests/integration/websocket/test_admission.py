@@ -1,0 +1,102 @@
+"""A storm of clients at a pod that admits few a second."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import aiohttp
+import msgspec
+
+from session_service.websocket.admission import AdmissionLimits
+from session_service.websocket.setup_rate import LONGEST_RETRY_S, RateLimits
+from tests.support.servers import Database, TestServers
+from tests.support.service import Service, bearer
+from tests.support.websocket_client import Client, connect
+
+CLIENTS = 500
+LIMITS = AdmissionLimits(rate=RateLimits(floor_per_s=100.0, ceiling_per_s=200.0))
+# The clients, the pod and the exchange share one event loop here, so this is far more than admission itself costs;
+# 500 set-ups that all went ahead at once would hold the loop for longer.
+LONGEST_PAUSE_S = 2.0
+ALL_WITHIN_S = 60.0
+
+
+class Storm:
+    """Clients that come at once, and come back when they are told to. ``waits_s``: what the refused were told."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self.waits_s: list[int] = []
+        self._http = http
+        self._over = asyncio.Event()
+        self._connected = 0
+        self.all_connected = asyncio.Event()
+
+    async def client(self, user_id: str) -> None:
+        headers = bearer(user_id)
+        while True:
+            try:
+                async with self._http.ws_connect("/ws?deviceId=device-1", headers=headers) as socket:
+                    assert (await socket.receive_json(loads=msgspec.json.decode))["type"] == "connected"
+                    self._connected += 1
+                    if self._connected == CLIENTS:
+                        self.all_connected.set()
+                    await self._over.wait()
+                    return
+            except aiohttp.WSServerHandshakeError as refusal:
+                if refusal.status != 503 or refusal.headers is None:
+                    raise
+                self.waits_s.append(int(refusal.headers["Retry-After"]))
+                await asyncio.sleep(self.waits_s[-1] + random.random())
+
+    def end(self) -> None:
+        self._over.set()
+
+
+async def longest_pause(live: Client, until: asyncio.Event) -> float:
+    """Seconds between two frames of exchange data of one socket, at most."""
+    longest_s, last_s = 0.0, time.monotonic()
+    while not until.is_set():
+        await live.receive_type("exchange_data")
+        now_s = time.monotonic()
+        longest_s, last_s = max(longest_s, now_s - last_s), now_s
+    return longest_s
+
+
+async def test_a_storm_is_admitted_bit_by_bit_while_a_live_socket_goes_on(
+    servers: TestServers, database: Database, exchange_port: int
+) -> None:
+    environ = {
+        **database.environ(),
+        **servers.redis_environ(),
+        "SIMULATOR_BACKEND": "service",
+        "EXCHANGE_MANAGER_SERVICE": f"127.0.0.1:{exchange_port}",
+    }
+    async with (
+        Service(environ, admission=LIMITS) as service,
+        aiohttp.ClientSession(service.url, connector=aiohttp.TCPConnector(limit=0)) as http,
+        connect(service, "trader") as live,
+    ):
+        assert (await live.ask("start_simulator"))["success"]
+        await live.receive_type("exchange_data")
+        storm = Storm(http)
+        watching = asyncio.create_task(longest_pause(live, storm.all_connected))
+        began_s = time.monotonic()
+        async with asyncio.timeout(ALL_WITHIN_S), asyncio.TaskGroup() as clients:
+            for number in range(CLIENTS):
+                clients.create_task(storm.client(f"user-{number}"))
+            await storm.all_connected.wait()
+            took_s = time.monotonic() - began_s
+            storm.end()
+        pause_s = await watching
+        refused = service.server.metrics.registry.get_sample_value(
+            "session_admission_refused_total", {"reason": "rate"}
+        )
+    assert storm.waits_s, "a storm above the rate is refused in part"
+    assert refused == len(storm.waits_s)
+    assert min(storm.waits_s) >= 1
+    assert max(storm.waits_s) <= LONGEST_RETRY_S
+    rate = LIMITS.rate
+    assert rate.ceiling_per_s * (rate.burst_s + took_s) >= CLIENTS, "more were admitted than the rate allows"
+    assert pause_s <= LONGEST_PAUSE_S
