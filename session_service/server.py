@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -29,12 +29,15 @@ from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
 from session_service.sessions.metadata_log import MetadataLog
+from session_service.sessions.ownership import SessionOwnership
 from session_service.sessions.pod_membership import PodMembership
 from session_service.sessions.reconnection import Reconnection
 from session_service.sessions.session_ops import SessionOps
 from session_service.sessions.simulator_ops import SimulatorOps
+from session_service.sessions.sweeper import RENEW_EVERY_S, Sweeper
 from session_service.simulators.backend import SimulatorBackend
 from session_service.simulators.manager import SimulatorManager
+from session_service.simulators.own_teardowns import OwnTeardowns
 from session_service.simulators.process_backend import ProcessBackend
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
@@ -55,8 +58,11 @@ STEP_LIMIT_S = 5.0
 LAST_POD_LOOK_S = 0.5  # while clients move: whether there is still a pod for them
 
 # How often each round is made, seconds.
-EXPIRE_EVERY_S = 0.5  # an open socket hears of it within a second
+# An open socket hears of its session's end within a second: activity is known to be written after two flushes.
+ACTIVITY_FLUSH_EVERY_S = 0.2
+EXPIRE_EVERY_S = 0.3
 CLEANUP_EVERY_S = 30.0
+PURGE_EVERY_S = 600.0
 FLUSH_EVERY_S = 1.0
 WEBSOCKET_SWEEP_EVERY_S = 1.0
 RESYNC_EVERY_S = 2.0
@@ -111,6 +117,8 @@ class SessionServer:
             pod_name=server.pod_name,
             address=f"{server.host}:{server.port}",
             version=__version__,
+            lease_s=settings.pod.lease_s,
+            clock=loop.time,
         )
         self._backend = _backend(settings)
         self._build_sessions(loop.time)
@@ -133,7 +141,13 @@ class SessionServer:
     def _build_sessions(self, clock: Callable[[], float]) -> None:
         settings, database, metrics = self._settings, self._database, self.metrics
         pod_name = settings.server.pod_name
-        self._activity = ActivityLog(database.sessions, timeout_s=settings.session.timeout_s, clock=clock)
+        self._ownership = SessionOwnership(
+            database.ownership, database.events, metrics, pod_id=self._pod_id, on_taken=self._sessions_taken
+        )
+        self._activity = ActivityLog(
+            database.sessions, timeout_s=settings.session.timeout_s, clock=clock, pod_id=self._pod_id
+        )
+        self._sweeper = Sweeper(database.sweeper, metrics, pod_id=self._pod_id, clock=clock)
         self._metadata = MetadataLog(database.sessions)
         running = RunningSimulators(clock)
         self._tokens = SimulatorTokens(database.simulator_key)
@@ -145,10 +159,10 @@ class SessionServer:
             database.events,
             running,
             metrics,
-            heartbeat_sent=lambda session_id: self._metadata.put(
-                session_id, last_simulator_heartbeat_sent=int(time.time())
-            ),
+            pod_id=self._pod_id,
+            owner=self._ownership,
         )
+        self._own_teardowns = OwnTeardowns(database.events, self._reconciler.tear_down)
         self._simulators = SimulatorManager(
             database.simulators,
             self._reconciler,
@@ -156,6 +170,7 @@ class SessionServer:
             database.events,
             running,
             metrics,
+            pod_id=self._pod_id,
             max_per_user=settings.simulator.max_per_user,
         )
         session_ops = SessionOps(
@@ -166,6 +181,7 @@ class SessionServer:
             self._metadata,
             metrics,
             pod_name=pod_name,
+            pod_id=self._pod_id,
             max_per_user=settings.session.max_per_user,
         )
         self._sessions = SessionManager(
@@ -222,8 +238,11 @@ class SessionServer:
         # A socket needs the pod's row. PostgreSQL may also come later: readiness says so until then.
         with contextlib.suppress(DatabaseUnavailableError):
             await self._database.postgres.warm_up()
-            await self._membership.renew()
+            await self._membership.ensure_registered()
         await self._listen()
+        with contextlib.suppress(DatabaseUnavailableError):
+            await self._membership.succeed()
+            await self._sweeper.renew()  # before the first pass of the rounds that need it
         self._serving = True
         self._start_background_tasks()
         self._health.started()
@@ -244,24 +263,36 @@ class SessionServer:
 
     def _start_background_tasks(self) -> None:
         guard, settings, database = self._guard, self._settings, self._database
-        guard.every("pod_beat", settings.pod.lease_s / 3, self._membership.renew)
-        guard.every("session_expiry", EXPIRE_EVERY_S, self._sessions.session_ops.expire)
-        guard.every("session_cleanup", CLEANUP_EVERY_S, self._sessions.session_ops.cleanup)
-        guard.every("activity_flush", FLUSH_EVERY_S, self._activity.flush)
+        guard.every("pod_beat", settings.pod.lease_s / 3, self._membership.round)
+        guard.every("session_adoption", settings.pod.lease_s / 3, self._ownership.adopt)
+        self._start_sweeps()
+        guard.every("activity_flush", ACTIVITY_FLUSH_EVERY_S, self._activity.flush)
         guard.every("metadata_flush", FLUSH_EVERY_S, self._metadata.flush)
         guard.every("presence_flush", PRESENCE_FLUSH_EVERY_S, database.presence.flush)
         guard.every("socket_round", settings.pod.lease_s / 3, self._socket_round)
         guard.every("websocket_cleanup", WEBSOCKET_SWEEP_EVERY_S, self._websockets.sweep)
         guard.every("admission", TICK_INTERVAL_S, self._websockets.measure_lag, jitter=0.0)
         guard.every("simulator_heartbeat", settings.simulator.heartbeat_interval_s, self._reconciler.beat)
+        guard.every("simulator_heartbeat_log", FLUSH_EVERY_S, self._reconciler.record_heartbeats)
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
-        guard.every("simulator_teardown", TEARDOWN_EVERY_S, self._reconciler.tear_down)
-        guard.every("simulator_inactivity", INACTIVE_EVERY_S, self._simulator_inactivity)
         guard.every("session_gauge", MEASURE_EVERY_S, self._sessions.session_ops.measure)
         guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
+        guard.spawn("session_claims", self._ownership.run_claims())
+        guard.spawn("own_teardowns", self._own_teardowns.run())
         guard.spawn("simulator_watch", self._reconciler.watch())
         guard.spawn("event_outbox", database.events.run_outbox())
         guard.spawn("event_inbox", database.events.run_inbox())
+
+    def _start_sweeps(self) -> None:
+        """The rounds that one pod makes for all."""
+        guard, only = self._guard, self._sweeper.only
+        session_ops = self._sessions.session_ops
+        guard.every("sweeper_lease", RENEW_EVERY_S, self._sweeper.renew)
+        guard.every("session_expiry", EXPIRE_EVERY_S, only(session_ops.expire))
+        guard.every("session_cleanup", CLEANUP_EVERY_S, only(session_ops.cleanup))
+        guard.every("simulator_teardown", TEARDOWN_EVERY_S, only(self._reconciler.tear_down))
+        guard.every("simulator_inactivity", INACTIVE_EVERY_S, only(self._simulator_inactivity))
+        guard.every("pod_purge", PURGE_EVERY_S, only(self._database.pods.purge))
 
     async def wait_for_shutdown(self) -> None:
         """Return when ``shutdown`` has finished."""
@@ -304,37 +335,52 @@ class SessionServer:
         """Take leave of pods and clients; what a pod that never served has no part in. As ``start_draining``."""
         is_last = await self._membership.start_draining()
         self._database.events.emit(EventType.POD_OFFLINE)
+        log.info("pod_draining", pod_id=self._pod_id(), last_pod=is_last)
         # Endpoints take time to leave the load balancers: until then connections are served as ever.
         await asyncio.sleep(self._settings.pod.drain_delay_s)
-        await self._cleanup_pod_sessions(is_last, reason)
-        return is_last
+        return await self._cleanup_pod_sessions(is_last, reason)
 
-    async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> None:
-        """Tell this pod's clients, mark their sessions, and stop the simulators that nobody is left to look after.
+    async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> bool | None:
+        """Mark what this pod looks after, tell its clients, and let go of each session as its clients leave; or stop
+        its simulators, by policy. Where no live pod is left in the end, all are stopped. As ``start_draining``.
 
         ``is_last``: no live pod is left (None: PostgreSQL cannot be asked; then simulators are left running, for
         the next pod that starts).
         """
-        now = int(time.time())
-        pod_name = self._settings.server.pod_name
-        session_ids = self._websockets.session_ids()
-        for session_id in session_ids:
-            self._metadata.put(session_id, pod_terminating=True, termination_time=now, previous_pod=pod_name)
+        handoff = self._settings.simulator.shutdown_policy is ShutdownPolicy.HANDOFF
         if is_last is not None:
-            await self._step("metadata", self._metadata.flush)
-        limit_s = self._settings.pod.drain_window_s + CLOSE_SOCKETS_LIMIT_S
-        await self._step("sockets", lambda: self._drain_sockets(reason, is_last), limit_s=limit_s)
+            await self._step("metadata", self._mark_terminating)
+            if not handoff:
+                await self._stop_simulators(self._simulators.stop_own)
+        await self._step(
+            "sockets",
+            lambda: self._drain_sockets(reason, is_last, release=handoff),
+            limit_s=self._settings.pod.drain_window_s + CLOSE_SOCKETS_LIMIT_S,
+        )
         if is_last is not None:  # asked again: pods may have come, or gone, meanwhile
-            is_last = await self._membership.start_draining()
-        if is_last is not None and (is_last or self._settings.simulator.shutdown_policy is ShutdownPolicy.STOP):
-            stopped_sessions = None if is_last else session_ids
-            await self._step(
-                "simulators",
-                lambda: self._simulators.stop_all("pod_terminated", stopped_sessions, STOP_SIMULATORS_LIMIT_S),
-                limit_s=STOP_SIMULATORS_LIMIT_S + 1,
-            )
+            is_last = await self._membership.confirm_last()
+        if is_last:
+            await self._stop_simulators(self._simulators.stop_as_last)
+        return is_last
 
-    async def _drain_sockets(self, reason: str, is_last: bool | None) -> None:
+    async def _mark_terminating(self) -> None:
+        await self._database.ownership.mark_terminating(
+            self._pod_id(),
+            {
+                "pod_terminating": True,
+                "termination_time": int(time.time()),
+                "previous_pod": self._settings.server.pod_name,
+            },
+        )
+
+    async def _stop_simulators(self, stop: Callable[[str, float], Awaitable[int]]) -> None:
+        await self._step(
+            "simulators",
+            lambda: stop("pod_terminated", STOP_SIMULATORS_LIMIT_S),
+            limit_s=STOP_SIMULATORS_LIMIT_S + 1,
+        )
+
+    async def _drain_sockets(self, reason: str, is_last: bool | None, *, release: bool) -> None:
         """Ask every client to move, in its slot; at once where there is no pod to go to, or none any more."""
         window_s = 0.0 if is_last else self._settings.pod.drain_window_s
         draining = asyncio.ensure_future(self._websockets.drain(reason, window_s=window_s))
@@ -342,6 +388,9 @@ class SessionServer:
             while not (await asyncio.wait([draining], timeout=LAST_POD_LOOK_S))[0]:
                 if await self._membership.start_draining():
                     break
+                if release:
+                    with contextlib.suppress(DatabaseUnavailableError):
+                        await self._ownership.release()
         finally:
             draining.cancel()
             await asyncio.wait([draining])
@@ -357,6 +406,12 @@ class SessionServer:
             log.warning("shutdown_step_timed_out", step=name, limit_s=limit_s)
         except Exception:  # a step that fails must not keep the pod from ending
             log.exception("shutdown_step_failed", step=name)
+
+    def _pod_id(self) -> str:
+        return self._membership.pod_id
+
+    async def _sessions_taken(self, session_ids: Sequence[str]) -> None:
+        await self._reconciler.look_at(session_ids)
 
     async def _check_database(self) -> None:
         await self._database.ping()

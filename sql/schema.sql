@@ -44,7 +44,9 @@ CREATE INDEX idx_sessions_reconnecting ON session.active_sessions (disconnected_
 
 CREATE TABLE session.session_metadata (
     session_id TEXT PRIMARY KEY REFERENCES session.active_sessions (session_id) ON DELETE CASCADE,
-    metadata JSONB NOT NULL DEFAULT '{}'::jsonb
+    metadata JSONB NOT NULL DEFAULT '{}'::jsonb,
+    -- The last reconnects that were counted, newest first, as [client id, attempt]: a call that is made again is known by it.
+    reconnects JSONB NOT NULL DEFAULT '[]'::jsonb
 );
 
 -- ---------------------------------------------------------------------------------------------------------
@@ -57,8 +59,34 @@ CREATE TABLE session.pods (
     started_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
     beat BIGINT NOT NULL DEFAULT 0,
     draining BOOLEAN NOT NULL DEFAULT FALSE,
-    dead BOOLEAN NOT NULL DEFAULT FALSE
+    dead BOOLEAN NOT NULL DEFAULT FALSE,
+    died_at TIMESTAMP WITH TIME ZONE, -- when it was seen to be dead
+    -- All activity of this pod up to here is written. A new row begins with its own instant: nothing was used here before.
+    flushed_until TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT clock_timestamp()
 );
+
+-- Which pod makes the rounds that are made once for all pods. A short lease: who holds it renews it every second.
+CREATE TABLE session.sweeper (
+    singleton BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (singleton),
+    pod_id TEXT,
+    held_until TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO session.sweeper DEFAULT VALUES;
+
+-- Who looks after a session's simulators. The row is made with the session and goes with it. Its epoch rises with each
+-- claim and never falls: simulators refuse the calls of an earlier one, and every write of an owner locks this row
+-- first, in the same statement, so that none gets through behind a claim.
+CREATE TABLE session.ownership (
+    session_id TEXT PRIMARY KEY REFERENCES session.active_sessions (session_id) ON DELETE CASCADE,
+    pod_id TEXT REFERENCES session.pods (pod_id) ON DELETE SET NULL,
+    epoch BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX idx_ownership_pod_id ON session.ownership (pod_id);
+
+-- Every socket that is counted gets a number. Of two sockets of one client id the one with the higher (attempt, arrival)
+-- stays, whoever compares them and when: an order that does not change is what keeps two pods from taking a row from each
+-- other in turn. A sequence of its own, since that of an unlogged table's column would begin anew after a crash.
+CREATE SEQUENCE session.socket_arrivals;
 
 -- Who is connected where. Unlogged: each pod asserts its own rows again every round.
 CREATE UNLOGGED TABLE session.sockets (
@@ -68,6 +96,9 @@ CREATE UNLOGGED TABLE session.sockets (
     attempt BIGINT NOT NULL DEFAULT 0,
     kind TEXT NOT NULL DEFAULT 'websocket' CHECK (kind IN ('websocket', 'sse')),
     connected_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    arrival BIGINT NOT NULL DEFAULT nextval('session.socket_arrivals'),
+    heard_at TIMESTAMP WITH TIME ZONE, -- written only where a session has nearly as many as it may
+    evicted BOOLEAN NOT NULL DEFAULT FALSE, -- it made room and is about to be closed: it does not count
     PRIMARY KEY (session_id, client_id)
 );
 CREATE INDEX idx_sockets_pod_id ON session.sockets (pod_id);
@@ -87,6 +118,10 @@ CREATE TABLE simulator.instances (
     target TEXT NOT NULL DEFAULT 'RUNNING',
     reason TEXT,
     workload_uid TEXT, -- null until the workload is known to exist
+    -- The transaction that last changed what clients see of it. Compared with pg_snapshot_xmin of an earlier look it leaves
+    -- out nothing, however late that transaction commits. After a restore into another server rows may look newer than
+    -- they are: they are then read more often than needed.
+    changed_in BIGINT NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
     CONSTRAINT instances_status
         CHECK (status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING', 'STOPPED', 'ERROR')),
     CONSTRAINT instances_target CHECK (target IN ('RUNNING', 'STOPPED'))
@@ -95,6 +130,7 @@ CREATE TABLE simulator.instances (
 CREATE INDEX idx_simulator_session_id ON simulator.instances (session_id);
 CREATE INDEX idx_simulator_user_id ON simulator.instances (user_id);
 CREATE INDEX idx_simulator_status ON simulator.instances (status);
+CREATE INDEX idx_simulator_changed_in ON simulator.instances (changed_in);
 -- At most one live simulator of a session.
 CREATE UNIQUE INDEX ux_simulator_live ON simulator.instances (session_id)
     WHERE status IN ('CREATING', 'STARTING', 'RUNNING');
@@ -152,19 +188,35 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- The cleanup round: one pod at a time, by a lock that is the transaction's, so that it cannot be lost with a pooled
--- connection. Everything is locked in the order in which all other writers lock it: the cascade has its own.
-CREATE FUNCTION session.cleanup_round() RETURNS INTEGER AS $$
+-- The cleanup round: deletes what is marked EXPIRED, up to p_limit sessions; how many it deleted. What has run out but is
+-- not marked is left: a pod may know of a use, and nobody has told of the end.
+-- One pod at a time, by a lock that is the transaction's, so that it cannot be lost with a pooled connection. Everything
+-- is locked in the order in which all other writers lock it: the cascade has its own.
+CREATE FUNCTION session.cleanup_round(p_limit INTEGER) RETURNS INTEGER AS $$
+DECLARE
+    over TEXT[];
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('session.cleanup', 0)) THEN
         RETURN 0;
     END IF;
-    PERFORM 1 FROM session.active_sessions a WHERE a.expires_at < NOW() ORDER BY a.session_id FOR UPDATE;
-    PERFORM 1 FROM simulator.instances i JOIN session.active_sessions a USING (session_id)
-    WHERE a.expires_at < NOW() ORDER BY i.simulator_id FOR UPDATE OF i;
-    PERFORM 1 FROM session.session_metadata m JOIN session.active_sessions a USING (session_id)
-    WHERE a.expires_at < NOW() ORDER BY m.session_id FOR UPDATE OF m;
-    RETURN session.cleanup_expired_sessions();
+    SELECT array_agg(held.session_id) INTO over FROM (
+        SELECT a.session_id FROM session.active_sessions a
+        WHERE a.expires_at < NOW() AND a.status = 'EXPIRED'
+        ORDER BY a.session_id LIMIT p_limit FOR UPDATE) held;
+    IF over IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM 1 FROM session.ownership o WHERE o.session_id = ANY (over) ORDER BY o.session_id FOR UPDATE;
+    PERFORM 1 FROM simulator.instances i WHERE i.session_id = ANY (over) ORDER BY i.simulator_id FOR UPDATE;
+    PERFORM 1 FROM session.session_metadata m WHERE m.session_id = ANY (over) ORDER BY m.session_id FOR UPDATE;
+    -- The documented function deletes whatever has run out: it is the one to call where that is what is held here.
+    IF cardinality(over) = (
+        SELECT count(*) FROM (
+            SELECT 1 FROM session.active_sessions a WHERE a.expires_at < NOW() LIMIT p_limit + 1) run_out) THEN
+        RETURN session.cleanup_expired_sessions();
+    END IF;
+    DELETE FROM session.active_sessions a WHERE a.session_id = ANY (over);
+    RETURN cardinality(over);
 END;
 $$ LANGUAGE plpgsql;
 
@@ -175,8 +227,8 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Ends one session: its row goes, and with it its metadata, its sockets and, through the trigger, its simulator.
--- Returns whether a live simulator went with it; null when there was no such session of this user.
+-- Ends one session: its row goes, and with it its metadata, its sockets, its ownership and, through the trigger, its
+-- simulator. Returns whether a live simulator went with it; null when there was no such session of this user.
 CREATE FUNCTION session.end_session(p_session_id TEXT, p_user_id TEXT) RETURNS BOOLEAN AS $$
 DECLARE
     had_simulator BOOLEAN;
@@ -187,7 +239,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    -- Simulators before metadata, the order in which every other writer takes them: the cascade has its own.
+    -- Ownership before simulators before metadata, the order in which every other writer takes them: the cascade has
+    -- its own.
+    PERFORM 1 FROM session.ownership WHERE session_id = p_session_id FOR UPDATE;
     SELECT coalesce(bool_or(i.status IN ('CREATING', 'STARTING', 'RUNNING')), FALSE) INTO had_simulator
     FROM (SELECT status FROM simulator.instances WHERE session_id = p_session_id FOR UPDATE) i;
     DELETE FROM session.active_sessions WHERE session_id = p_session_id;
@@ -195,14 +249,66 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Marks what has run out: final, and its simulators are to stop. Returns the sessions that it marked.
-CREATE FUNCTION session.expire_sessions(p_user_id TEXT DEFAULT NULL, p_limit INTEGER DEFAULT 1000)
-RETURNS TABLE (expired_session_id TEXT, expired_user_id TEXT) AS $$
+-- Up to when the activity of every live pod is written: what had run out by then has run out for good, and of what runs
+-- out later a pod may still know a use. Stands still while a pod cannot write, until it can or is seen to be dead.
+CREATE FUNCTION session.activity_written_until() RETURNS TIMESTAMP WITH TIME ZONE AS $$
+    SELECT least(clock_timestamp(), min(flushed_until)) FROM session.pods WHERE NOT dead;
+$$ LANGUAGE sql STABLE;
+
+-- Writes uses of sessions, and how far this pod has written them; returns the instant for the pod's next call. Per session
+-- p_since_s and p_until_s: how long ago the first and the last of its uses were. What was used before it ran out is
+-- extended, however late that is written; what is marked EXPIRED stays so.
+-- p_collected_until is what the pod's last call returned: what was used before that, was in its memory when the answer
+-- came, and so it is in this call or in one before. It compares instants of PostgreSQL only. Null: nothing is known yet.
+CREATE FUNCTION session.flush_activity(
+    p_pod_id TEXT, p_collected_until TIMESTAMP WITH TIME ZONE,
+    p_session_ids TEXT[], p_since_s DOUBLE PRECISION[], p_until_s DOUBLE PRECISION[], p_timeout INTERVAL
+) RETURNS TIMESTAMP WITH TIME ZONE AS $$
+BEGIN
+    IF cardinality(p_session_ids) > 0 THEN
+        -- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
+        WITH activity AS (
+            SELECT t.session_id, now() - make_interval(secs => t.since_s) AS since,
+                   now() - make_interval(secs => t.until_s) AS at
+            FROM unnest(p_session_ids, p_since_s, p_until_s) AS t (session_id, since_s, until_s)
+        ), locked AS (
+            SELECT s.session_id, activity.at
+            FROM session.active_sessions s JOIN activity USING (session_id)
+            WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.since
+            ORDER BY s.session_id
+            FOR UPDATE OF s
+        ), touched AS (
+            UPDATE session.active_sessions s
+            SET last_active = greatest(s.last_active, locked.at),
+                expires_at = greatest(s.expires_at, locked.at + p_timeout)
+            FROM locked WHERE s.session_id = locked.session_id
+            RETURNING s.session_id, locked.at
+        )
+        UPDATE simulator.instances i
+        SET last_active = greatest(i.last_active, touched.at)
+        FROM touched
+        WHERE i.session_id = touched.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING');
+    ELSE
+        -- Nothing to lose: after a crash of PostgreSQL the pod says it again. Uses do wait for the disk, since the pod
+        -- forgets them.
+        PERFORM set_config('synchronous_commit', 'off', TRUE);
+    END IF;
+    UPDATE session.pods SET flushed_until = p_collected_until
+    WHERE pod_id = p_pod_id AND p_collected_until IS NOT NULL;
+    RETURN clock_timestamp();
+END;
+$$ LANGUAGE plpgsql;
+
+-- Marks what had run out at p_until: final, and its simulators are to stop. Returns the sessions that it marked.
+CREATE FUNCTION session.expire_sessions(
+    p_user_id TEXT DEFAULT NULL, p_limit INTEGER DEFAULT 1000,
+    p_until TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp()
+) RETURNS TABLE (expired_session_id TEXT, expired_user_id TEXT) AS $$
 BEGIN
     RETURN QUERY
     WITH due AS (
         SELECT a.session_id FROM session.active_sessions a
-        WHERE a.status <> 'EXPIRED' AND a.expires_at <= clock_timestamp()
+        WHERE a.status <> 'EXPIRED' AND a.expires_at <= p_until
           AND (p_user_id IS NULL OR a.user_id = p_user_id)
         ORDER BY a.session_id
         LIMIT p_limit
@@ -219,11 +325,12 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- The session of a (user, device): the one that stands, or a new one. One call of a user at a time.
--- outcome: 'existing', 'created' or 'limit'. ended_session_id: the session that made room, if one did. The row comes
--- from inside: the statement that calls this has a snapshot from before it.
+-- The session of a (user, device): the one that stands, or a new one, which the calling pod owns. One call of a user at a
+-- time. outcome: 'existing', 'created' or 'limit'. ended_session_id: the session that made room, if one did. The row
+-- comes from inside: the statement that calls this has a snapshot from before it.
 CREATE FUNCTION session.open_session(
-    p_session_id TEXT, p_user_id TEXT, p_device_id TEXT, p_timeout INTERVAL, p_limit INTEGER, p_metadata JSONB
+    p_session_id TEXT, p_user_id TEXT, p_device_id TEXT, p_timeout INTERVAL, p_limit INTEGER, p_metadata JSONB,
+    p_pod_id TEXT
 ) RETURNS TABLE (
     outcome TEXT, ended_session_id TEXT, ended_simulator BOOLEAN, opened session.active_sessions, metadata JSONB
 ) AS $$
@@ -275,6 +382,10 @@ BEGIN
     VALUES (p_session_id, p_user_id, 'ACTIVE', clock_timestamp() + p_timeout, p_device_id)
     RETURNING * INTO opened;
     INSERT INTO session.session_metadata (session_id, metadata) VALUES (p_session_id, p_metadata);
+    -- A pod without a row, or that goes, leaves it to the next adoption.
+    UPDATE session.ownership o SET pod_id = p_pod_id, epoch = 1
+    FROM session.pods p
+    WHERE o.session_id = p_session_id AND p.pod_id = p_pod_id AND NOT p.dead AND NOT p.draining;
     outcome := 'created';
     metadata := p_metadata;
     RETURN NEXT;
@@ -288,34 +399,99 @@ CREATE FUNCTION session.put_presence(p_session_id TEXT, p_fields JSONB) RETURNS 
         SELECT jsonb_build_object(
             'frontend_connections', count(*) FILTER (WHERE k.kind = 'websocket'),
             'sse_connections', count(*) FILTER (WHERE k.kind = 'sse'))
-        FROM session.sockets k WHERE k.session_id = p_session_id)
+        FROM session.sockets k WHERE k.session_id = p_session_id AND NOT k.evicted)
     WHERE m.session_id = p_session_id;
 $$ LANGUAGE sql;
 
--- A socket is there. outcome: 'opened', 'not_found', 'expired', or 'replaced' where a later attempt of the same
--- client is already connected. The session's row is locked first, so that counts are exact.
+-- Merges fields into the metadata of a session whose client came back, and counts that, unless it was counted before: by
+-- this client with this attempt or a later one; or, where one of the two gave no client id (''), by the last reconnect of
+-- the session with this attempt.
+CREATE FUNCTION session.count_reconnect(p_session_id TEXT, p_client_id TEXT, p_attempt BIGINT, p_fields JSONB)
+RETURNS VOID AS $$
+DECLARE
+    counted JSONB;
+BEGIN
+    SELECT m.reconnects INTO counted FROM session.session_metadata m WHERE m.session_id = p_session_id FOR UPDATE;
+    IF EXISTS (
+        SELECT 1 FROM jsonb_array_elements(counted) WITH ORDINALITY AS c (one, place)
+        WHERE (p_client_id <> '' AND c.one ->> 0 = p_client_id AND (c.one ->> 1)::bigint >= p_attempt)
+           OR (c.place = 1 AND '' IN (p_client_id, c.one ->> 0) AND (c.one ->> 1)::bigint = p_attempt))
+    THEN
+        UPDATE session.session_metadata m SET metadata = m.metadata || p_fields WHERE m.session_id = p_session_id;
+        RETURN;
+    END IF;
+    UPDATE session.session_metadata m
+    SET metadata = m.metadata || p_fields || jsonb_build_object(
+            'reconnect_count', coalesce((m.metadata ->> 'reconnect_count')::int, 0) + 1,
+            'last_reconnect', floor(extract(epoch FROM clock_timestamp()))::bigint),
+        reconnects = (
+            SELECT jsonb_agg(kept.one ORDER BY kept.place) FROM (
+                SELECT jsonb_build_array(p_client_id, p_attempt) AS one, 0 AS place
+                UNION ALL
+                SELECT c.one, c.place FROM jsonb_array_elements(counted) WITH ORDINALITY AS c (one, place)
+                WHERE c.one ->> 0 <> p_client_id AND c.place < 16) kept)
+    WHERE m.session_id = p_session_id;
+END;
+$$ LANGUAGE plpgsql;
+
+-- A client says that it is back, without a socket or on the one that it has. Nothing where there is no such session of
+-- this user.
+CREATE FUNCTION session.reconnect(
+    p_session_id TEXT, p_user_id TEXT, p_client_id TEXT, p_attempt BIGINT, p_fields JSONB
+) RETURNS TABLE (reconnected session.active_sessions, metadata JSONB) AS $$
+BEGIN
+    SELECT a.* INTO reconnected FROM session.active_sessions a
+    WHERE a.session_id = p_session_id AND a.user_id = p_user_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM session.count_reconnect(p_session_id, p_client_id, p_attempt, p_fields);
+    SELECT m.metadata INTO metadata FROM session.session_metadata m WHERE m.session_id = p_session_id;
+    RETURN NEXT;
+END;
+$$ LANGUAGE plpgsql;
+
+-- How many connections count against a session's limit: those of pods that go have to move anyway.
+CREATE FUNCTION session.count_connections(p_session_id TEXT) RETURNS INTEGER AS $$
+    SELECT count(*)::integer FROM session.sockets k JOIN session.pods p USING (pod_id)
+    WHERE k.session_id = p_session_id AND NOT k.evicted AND NOT p.draining AND NOT p.dead;
+$$ LANGUAGE sql;
+
+-- A socket is there. outcome: 'opened', 'not_found', 'expired', or 'replaced' where a later attempt of the same client is
+-- connected already. opened_arrival: the socket's number; connections: how many the session has now. p_reconnect_as: null,
+-- or as whom a client comes back ('' without a client id). The session's row is locked first, so that counts are exact
+-- and the numbers of a session's sockets grow in the order of their rows.
 CREATE FUNCTION session.open_socket(
     p_session_id TEXT, p_client_id TEXT, p_pod_id TEXT, p_attempt BIGINT, p_kind TEXT,
-    p_timeout INTERVAL, p_fields JSONB
-) RETURNS TEXT AS $$
+    p_timeout INTERVAL, p_fields JSONB, p_reconnect_as TEXT
+) RETURNS TABLE (outcome TEXT, opened_arrival BIGINT, connections INTEGER) AS $$
 DECLARE
     session_row session.active_sessions;
 BEGIN
     SELECT * INTO session_row FROM session.active_sessions WHERE session_id = p_session_id FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN 'not_found';
+        outcome := 'not_found';
+        RETURN NEXT;
+        RETURN;
     END IF;
     IF session_row.status = 'EXPIRED' OR session_row.expires_at <= clock_timestamp() THEN
-        RETURN 'expired';
+        outcome := 'expired';
+        RETURN NEXT;
+        RETURN;
     END IF;
-    INSERT INTO session.sockets AS k (session_id, client_id, pod_id, attempt, kind)
-    VALUES (p_session_id, p_client_id, p_pod_id, p_attempt, p_kind)
+    -- The row of a pod that is dead keeps nobody out: its socket is gone.
+    INSERT INTO session.sockets AS k (session_id, client_id, pod_id, attempt, kind, connected_at)
+    VALUES (p_session_id, p_client_id, p_pod_id, p_attempt, p_kind, clock_timestamp())
     ON CONFLICT (session_id, client_id) DO UPDATE
         SET pod_id = EXCLUDED.pod_id, attempt = EXCLUDED.attempt, kind = EXCLUDED.kind,
-            connected_at = EXCLUDED.connected_at
-        WHERE k.attempt <= EXCLUDED.attempt;
+            connected_at = EXCLUDED.connected_at, arrival = EXCLUDED.arrival, heard_at = NULL, evicted = FALSE
+        WHERE k.attempt <= EXCLUDED.attempt
+           OR EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id = k.pod_id AND p.dead)
+    RETURNING k.arrival INTO opened_arrival;
     IF NOT FOUND THEN
-        RETURN 'replaced';
+        outcome := 'replaced';
+        RETURN NEXT;
+        RETURN;
     END IF;
     UPDATE session.active_sessions
     SET status = 'ACTIVE', disconnected_at = NULL, last_active = clock_timestamp(),
@@ -324,72 +500,147 @@ BEGIN
     UPDATE simulator.instances SET last_active = clock_timestamp()
     WHERE session_id = p_session_id AND status IN ('CREATING', 'STARTING', 'RUNNING');
     PERFORM session.put_presence(p_session_id, p_fields);
-    RETURN 'opened';
+    IF p_reconnect_as IS NOT NULL THEN
+        PERFORM session.count_reconnect(p_session_id, p_reconnect_as, p_attempt, '{}'::jsonb);
+    END IF;
+    connections := session.count_connections(p_session_id);
+    outcome := 'opened';
+    RETURN NEXT;
 END;
 $$ LANGUAGE plpgsql;
 
--- A socket has gone. After the last one the session is RECONNECTING, or INACTIVE when the client closed it.
--- Only the row of this very attempt on this pod goes: a newer socket of the client stays counted.
+-- A socket has gone. After the last one the session is RECONNECTING, or INACTIVE when the client closed it. Only the row
+-- of this very socket goes: a newer one of the client stays counted, wherever it is. Whether the row was there.
 CREATE FUNCTION session.close_socket(
-    p_session_id TEXT, p_client_id TEXT, p_pod_id TEXT, p_attempt BIGINT, p_by_client BOOLEAN, p_fields JSONB
-) RETURNS VOID AS $$
+    p_session_id TEXT, p_client_id TEXT, p_arrival BIGINT, p_by_client BOOLEAN, p_fields JSONB
+) RETURNS BOOLEAN AS $$
+DECLARE
+    was_there BOOLEAN;
 BEGIN
     PERFORM 1 FROM session.active_sessions WHERE session_id = p_session_id FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN;
+        RETURN FALSE;
     END IF;
     DELETE FROM session.sockets
-    WHERE session_id = p_session_id AND client_id = p_client_id AND pod_id = p_pod_id AND attempt = p_attempt;
+    WHERE session_id = p_session_id AND client_id = p_client_id AND arrival = p_arrival;
+    was_there := FOUND;
     UPDATE session.active_sessions a
     SET status = CASE WHEN p_by_client THEN 'INACTIVE' ELSE 'RECONNECTING' END,
         disconnected_at = clock_timestamp()
     WHERE a.session_id = p_session_id AND a.status = 'ACTIVE'
       AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = p_session_id);
     PERFORM session.put_presence(p_session_id, p_fields);
+    RETURN was_there;
 END;
 $$ LANGUAGE plpgsql;
 
--- The sockets that a pod knows to be open, written again where they are missing: the table is unlogged, so it is empty
--- after a crash of PostgreSQL, and a pod that was taken for dead may be alive. Sessions first, as everywhere.
+-- The sockets that a pod knows to be open, written again where they are missing or name an older one: the table is
+-- unlogged, so it is empty after a crash of PostgreSQL, and a pod that was taken for dead goes on under another pod_id.
+-- Sessions first, as everywhere. Which of the sockets have to be closed, and why: 'ended' (the session is gone),
+-- 'expired', 'evicted', or 'replaced', which is said only after p_grace, so that the newer one has had its first frame.
 CREATE FUNCTION session.assert_sockets(
-    p_pod_id TEXT, p_session_ids TEXT[], p_client_ids TEXT[], p_attempts BIGINT[], p_kinds TEXT[]
-) RETURNS INTEGER AS $$
+    p_pod_id TEXT, p_session_ids TEXT[], p_client_ids TEXT[], p_arrivals BIGINT[], p_attempts BIGINT[],
+    p_kinds TEXT[], p_grace INTERVAL
+) RETURNS TABLE (lost_session_id TEXT, lost_arrival BIGINT, verdict TEXT) AS $$
 DECLARE
-    missing TEXT[];
+    amiss TEXT[];
     written TEXT[];
 BEGIN
-    SELECT array_agg(DISTINCT t.session_id) INTO missing
-    FROM unnest(p_session_ids, p_client_ids) AS t (session_id, client_id)
-    WHERE NOT EXISTS (SELECT 1 FROM session.sockets k
-                      WHERE k.session_id = t.session_id AND k.client_id = t.client_id);
-    IF missing IS NULL THEN
-        RETURN 0;
+    SELECT array_agg(DISTINCT t.session_id) INTO amiss
+    FROM unnest(p_session_ids, p_client_ids, p_arrivals, p_attempts) AS t (session_id, client_id, arrival, attempt)
+    LEFT JOIN session.sockets k USING (session_id, client_id)
+    WHERE k.arrival IS NULL OR (k.attempt, k.arrival) < (t.attempt, t.arrival)
+       OR (k.arrival = t.arrival AND k.pod_id <> p_pod_id AND NOT k.evicted);
+    IF amiss IS NOT NULL THEN
+        PERFORM 1 FROM session.active_sessions a
+        WHERE a.session_id = ANY (amiss) ORDER BY a.session_id FOR UPDATE;
+        WITH put AS (
+            INSERT INTO session.sockets AS k (session_id, client_id, pod_id, attempt, kind, arrival)
+            SELECT DISTINCT ON (t.session_id, t.client_id)
+                   t.session_id, t.client_id, p_pod_id, t.attempt, t.kind, t.arrival
+            FROM unnest(p_session_ids, p_client_ids, p_arrivals, p_attempts, p_kinds)
+                AS t (session_id, client_id, arrival, attempt, kind)
+            JOIN session.active_sessions a USING (session_id)
+            WHERE a.status <> 'EXPIRED' AND a.session_id = ANY (amiss)
+            ORDER BY t.session_id, t.client_id, t.attempt DESC, t.arrival DESC
+            ON CONFLICT (session_id, client_id) DO UPDATE
+                SET pod_id = EXCLUDED.pod_id, attempt = EXCLUDED.attempt, kind = EXCLUDED.kind,
+                    connected_at = EXCLUDED.connected_at, arrival = EXCLUDED.arrival, heard_at = NULL,
+                    evicted = FALSE
+                WHERE (k.attempt, k.arrival) < (EXCLUDED.attempt, EXCLUDED.arrival)
+                   OR (k.arrival = EXCLUDED.arrival AND k.pod_id <> EXCLUDED.pod_id AND NOT k.evicted)
+            RETURNING k.session_id
+        )
+        SELECT array_agg(DISTINCT put.session_id) INTO written FROM put;
+        UPDATE session.active_sessions SET status = 'ACTIVE', disconnected_at = NULL
+        WHERE session_id = ANY (written) AND status IN ('RECONNECTING', 'INACTIVE');
+        PERFORM session.put_presence(again, '{}'::jsonb) FROM unnest(written) AS again;
     END IF;
-    PERFORM 1 FROM session.active_sessions a
-    WHERE a.session_id = ANY (missing) ORDER BY a.session_id FOR UPDATE;
-    WITH put AS (
-        INSERT INTO session.sockets (session_id, client_id, pod_id, attempt, kind)
-        SELECT t.session_id, t.client_id, p_pod_id, t.attempt, t.kind
-        FROM unnest(p_session_ids, p_client_ids, p_attempts, p_kinds) AS t (session_id, client_id, attempt, kind)
-        JOIN session.active_sessions a USING (session_id)
-        WHERE a.status <> 'EXPIRED' AND a.session_id = ANY (missing)
-        ON CONFLICT (session_id, client_id) DO NOTHING
-        RETURNING session_id
-    )
-    SELECT array_agg(DISTINCT session_id) INTO written FROM put;
-    UPDATE session.active_sessions SET status = 'ACTIVE', disconnected_at = NULL
-    WHERE session_id = ANY (written) AND status IN ('RECONNECTING', 'INACTIVE');
-    PERFORM session.put_presence(again, '{}'::jsonb) FROM unnest(written) AS again;
-    RETURN coalesce(cardinality(written), 0);
+    RETURN QUERY
+    SELECT t.session_id, t.arrival, CASE
+        WHEN a.session_id IS NULL THEN 'ended'
+        WHEN a.status = 'EXPIRED' THEN 'expired'
+        WHEN k.arrival = t.arrival THEN 'evicted'
+        ELSE 'replaced' END
+    FROM unnest(p_session_ids, p_client_ids, p_arrivals, p_attempts) AS t (session_id, client_id, arrival, attempt)
+    LEFT JOIN session.active_sessions a USING (session_id)
+    LEFT JOIN session.sockets k USING (session_id, client_id)
+    LEFT JOIN session.pods p USING (pod_id)
+    WHERE a.session_id IS NULL OR a.status = 'EXPIRED' OR (k.arrival = t.arrival AND k.evicted)
+       OR ((k.attempt, k.arrival) > (t.attempt, t.arrival) AND NOT p.dead
+           AND k.connected_at < clock_timestamp() - p_grace);
 END;
 $$ LANGUAGE plpgsql;
 
--- A pod incarnation is no more: its sockets are gone, their sessions wait for their clients.
+-- Makes room in a session that has more than p_limit connections: the most silent ones go, never the arrival itself.
+-- What the calling pod knows of its own sockets is later than what the others wrote.
+CREATE FUNCTION session.evict_sockets(
+    p_session_id TEXT, p_arrival BIGINT, p_limit INTEGER, p_arrivals BIGINT[], p_silent_s DOUBLE PRECISION[]
+) RETURNS TABLE (evicted_client_id TEXT, evicted_arrival BIGINT) AS $$
+DECLARE
+    excess INTEGER;
+BEGIN
+    PERFORM 1 FROM session.active_sessions WHERE session_id = p_session_id FOR UPDATE;
+    excess := session.count_connections(p_session_id) - p_limit;
+    IF excess <= 0 THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    UPDATE session.sockets v SET evicted = TRUE
+    WHERE v.session_id = p_session_id AND v.arrival IN (
+        SELECT k.arrival FROM session.sockets k JOIN session.pods p USING (pod_id)
+        LEFT JOIN unnest(p_arrivals, p_silent_s) AS known (arrival, silent_s) ON known.arrival = k.arrival
+        WHERE k.session_id = p_session_id AND k.arrival <> p_arrival
+          AND NOT k.evicted AND NOT p.draining AND NOT p.dead
+        ORDER BY coalesce(clock_timestamp() - make_interval(secs => known.silent_s), k.heard_at, k.connected_at),
+                 k.arrival
+        LIMIT excess)
+    RETURNING v.client_id, v.arrival;
+    PERFORM session.put_presence(p_session_id, '{}'::jsonb);
+END;
+$$ LANGUAGE plpgsql;
+
+-- When a pod's sockets of crowded sessions were last heard, for whoever has to choose the most silent. How many
+-- connections these sessions have now.
+CREATE FUNCTION session.hear_sockets(p_session_ids TEXT[], p_arrivals BIGINT[], p_silent_s DOUBLE PRECISION[])
+RETURNS TABLE (heard_session_id TEXT, connections INTEGER) AS $$
+BEGIN
+    PERFORM 1 FROM session.active_sessions a
+    WHERE a.session_id = ANY (p_session_ids) ORDER BY a.session_id FOR UPDATE;
+    UPDATE session.sockets k SET heard_at = clock_timestamp() - make_interval(secs => t.silent_s)
+    FROM unnest(p_session_ids, p_arrivals, p_silent_s) AS t (session_id, arrival, silent_s)
+    WHERE k.session_id = t.session_id AND k.arrival = t.arrival;
+    RETURN QUERY
+    SELECT t.session_id, session.count_connections(t.session_id)
+    FROM unnest(p_session_ids) AS t (session_id) GROUP BY t.session_id;
+END;
+$$ LANGUAGE plpgsql;
+
+-- A pod leaves: its row goes, its sockets with it, and what it owned is released by the foreign key.
 CREATE FUNCTION session.bury_pod(p_pod_id TEXT) RETURNS INTEGER AS $$
 DECLARE
     orphaned TEXT[];
 BEGIN
-    UPDATE session.pods SET dead = TRUE WHERE pod_id = p_pod_id;
     -- Sessions before sockets, in order: the same lock order as open_socket and close_socket.
     PERFORM 1 FROM session.active_sessions a
     WHERE a.session_id IN (SELECT k.session_id FROM session.sockets k WHERE k.pod_id = p_pod_id)
@@ -403,18 +654,164 @@ BEGIN
     WHERE a.session_id = ANY (orphaned) AND a.status = 'ACTIVE'
       AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = a.session_id);
     PERFORM session.put_presence(lost, '{}'::jsonb) FROM unnest(orphaned) AS lost;
+    PERFORM 1 FROM session.ownership o WHERE o.pod_id = p_pod_id ORDER BY o.session_id FOR UPDATE;
     DELETE FROM session.pods WHERE pod_id = p_pod_id;
     RETURN coalesce(cardinality(orphaned), 0);
 END;
 $$ LANGUAGE plpgsql;
 
 -- ---------------------------------------------------------------------------------------------------------
--- A simulator for a session: the live one, or a new row for the reconciler.
--- outcome: 'created', 'existing', 'session_not_found', 'session_expired' or 'limit'.
+-- Sessions that are inserted by hand have an owner soon as well. SECURITY DEFINER: whoever may insert a session needs no
+-- right on this table.
+CREATE FUNCTION session.make_ownership() RETURNS TRIGGER AS $$
+BEGIN
+    INSERT INTO session.ownership (session_id) VALUES (NEW.session_id);
+    RETURN NULL;
+END;
+$$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog;
+
+CREATE TRIGGER make_ownership AFTER INSERT ON session.active_sessions
+    FOR EACH ROW EXECUTE FUNCTION session.make_ownership();
+
+-- Takes these sessions for a pod, as far as domain/placement.py lets it: from nobody, from a pod that is dead or draining,
+-- or from one that has no socket of the session while the claimer has. What it took, from whom, and why.
+-- The rows are locked before the rule is looked at, so that it sees what is true now, and in order, so that two claims
+-- cannot wait for each other.
+CREATE FUNCTION session.claim(p_pod_id TEXT, p_session_ids TEXT[])
+RETURNS TABLE (claimed_session_id TEXT, claimed_epoch BIGINT, cause TEXT, previous_pod_id TEXT) AS $$
+BEGIN
+    PERFORM 1 FROM session.ownership o WHERE o.session_id = ANY (p_session_ids) ORDER BY o.session_id FOR UPDATE;
+    RETURN QUERY
+    WITH free AS (
+        SELECT o.session_id, o.pod_id, CASE
+            WHEN o.pod_id IS NULL AND o.epoch = 0 THEN 'new'
+            WHEN o.pod_id IS NULL THEN 'released'
+            WHEN owner.dead THEN 'dead'
+            WHEN owner.draining THEN 'draining'
+            WHEN EXISTS (SELECT 1 FROM session.sockets k
+                         WHERE k.session_id = o.session_id AND k.pod_id = p_pod_id)
+                AND NOT EXISTS (SELECT 1 FROM session.sockets k
+                                WHERE k.session_id = o.session_id AND k.pod_id = o.pod_id) THEN 'moved'
+        END AS why
+        FROM session.ownership o LEFT JOIN session.pods owner USING (pod_id)
+        WHERE o.session_id = ANY (p_session_ids) AND o.pod_id IS DISTINCT FROM p_pod_id
+          AND EXISTS (SELECT 1 FROM session.pods me WHERE me.pod_id = p_pod_id AND NOT me.dead AND NOT me.draining)
+    )
+    UPDATE session.ownership o SET pod_id = p_pod_id, epoch = o.epoch + 1
+    FROM free WHERE o.session_id = free.session_id AND free.why IS NOT NULL
+    RETURNING o.session_id, o.epoch, free.why, free.pod_id;
+END;
+$$ LANGUAGE plpgsql;
+
+-- Takes up to so many sessions that nobody looks after: released, or of a pod that is dead; those with sockets elsewhere
+-- are left to the pods that have them. What another pod is taking at this moment is passed over.
+CREATE FUNCTION session.adopt(p_pod_id TEXT, p_limit INTEGER)
+RETURNS TABLE (claimed_session_id TEXT, claimed_epoch BIGINT, cause TEXT, previous_pod_id TEXT) AS $$
+DECLARE
+    dead_pods TEXT[] := ARRAY(SELECT p.pod_id FROM session.pods p WHERE p.dead);
+BEGIN
+    RETURN QUERY
+    WITH free AS (
+        SELECT o.session_id, o.pod_id, CASE
+            WHEN o.pod_id IS NOT NULL THEN 'dead' WHEN o.epoch = 0 THEN 'new' ELSE 'released' END AS why
+        FROM session.ownership o
+        WHERE (o.pod_id IS NULL OR o.pod_id = ANY (dead_pods))
+          AND (NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = o.session_id)
+               OR EXISTS (SELECT 1 FROM session.sockets k
+                          WHERE k.session_id = o.session_id AND k.pod_id = p_pod_id))
+          AND EXISTS (SELECT 1 FROM session.pods me WHERE me.pod_id = p_pod_id AND NOT me.dead AND NOT me.draining)
+        LIMIT p_limit
+        FOR UPDATE OF o SKIP LOCKED
+    )
+    UPDATE session.ownership o SET pod_id = p_pod_id, epoch = o.epoch + 1
+    FROM free WHERE o.session_id = free.session_id
+    RETURNING o.session_id, o.epoch, free.why, free.pod_id;
+END;
+$$ LANGUAGE plpgsql;
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Registration and the decision who is last are made under one lock: of pods that come and go at once, each is counted.
+CREATE FUNCTION session.lock_pods() RETURNS VOID AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('session.drain', 0));
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE FUNCTION session.register_pod(p_pod_id TEXT, p_pod_name TEXT, p_address TEXT, p_version TEXT)
+RETURNS VOID AS $$
+BEGIN
+    PERFORM session.lock_pods();
+    INSERT INTO session.pods (pod_id, pod_name, address, version) VALUES (p_pod_id, p_pod_name, p_address, p_version)
+    ON CONFLICT (pod_id) DO NOTHING;
+END;
+$$ LANGUAGE plpgsql;
+
+-- Marks a pod as draining; the pods that are live beside it, with their beats. None: it is the last.
+CREATE FUNCTION session.start_draining(p_pod_id TEXT) RETURNS TABLE (live_pod_id TEXT, live_beat BIGINT) AS $$
+BEGIN
+    PERFORM session.lock_pods();
+    UPDATE session.pods SET draining = TRUE WHERE pod_id = p_pod_id AND NOT draining;
+    RETURN QUERY
+    SELECT p.pod_id, p.beat FROM session.pods p WHERE p.pod_id <> p_pod_id AND NOT p.draining AND NOT p.dead;
+END;
+$$ LANGUAGE plpgsql;
+
+-- The last pod of all stops every simulator, and takes them, to see to their end: what it asked to stop. Nothing, where a
+-- live pod is there.
+CREATE FUNCTION session.stop_as_last(p_pod_id TEXT, p_reason TEXT) RETURNS SETOF simulator.instances AS $$
+BEGIN
+    PERFORM session.lock_pods();
+    IF EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id <> p_pod_id AND NOT p.draining AND NOT p.dead) THEN
+        RETURN;
+    END IF;
+    PERFORM 1 FROM session.ownership o JOIN simulator.instances i USING (session_id)
+    WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING') ORDER BY o.session_id FOR UPDATE OF o;
+    UPDATE session.ownership o SET pod_id = p_pod_id, epoch = o.epoch + 1
+    FROM simulator.instances i
+    WHERE i.session_id = o.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING')
+      AND o.pod_id IS DISTINCT FROM p_pod_id AND EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id = p_pod_id);
+    RETURN QUERY
+    UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = p_reason
+    WHERE status IN ('CREATING', 'STARTING', 'RUNNING')
+    RETURNING *;
+END;
+$$ LANGUAGE plpgsql;
+
+-- The sockets of pods that are dead, some sessions at a time: their sessions wait for their clients. How many sessions;
+-- 0: nothing is left, or another pod is at it.
+CREATE FUNCTION session.bury_sockets(p_limit INTEGER) RETURNS INTEGER AS $$
+DECLARE
+    orphaned TEXT[];
+BEGIN
+    -- Sessions before sockets, in order: the same lock order as open_socket and close_socket.
+    SELECT array_agg(held.session_id) INTO orphaned FROM (
+        SELECT a.session_id FROM session.active_sessions a
+        WHERE a.session_id IN (
+            SELECT k.session_id FROM session.sockets k JOIN session.pods p USING (pod_id) WHERE p.dead)
+        ORDER BY a.session_id
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED) held;
+    IF orphaned IS NULL THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM session.sockets k USING session.pods p
+    WHERE k.session_id = ANY (orphaned) AND p.pod_id = k.pod_id AND p.dead;
+    UPDATE session.active_sessions a
+    SET status = 'RECONNECTING', disconnected_at = clock_timestamp()
+    WHERE a.session_id = ANY (orphaned) AND a.status = 'ACTIVE'
+      AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = a.session_id);
+    PERFORM session.put_presence(lost, '{}'::jsonb) FROM unnest(orphaned) AS lost;
+    RETURN cardinality(orphaned);
+END;
+$$ LANGUAGE plpgsql;
+
+-- ---------------------------------------------------------------------------------------------------------
+-- A simulator for a session: the live one, or a new row for its owner's reconciler; where nobody looks after the session,
+-- the calling pod takes it. outcome: 'created', 'existing', 'session_not_found', 'session_expired' or 'limit'.
 CREATE FUNCTION simulator.request_start(
     p_simulator_id TEXT, p_session_id TEXT, p_user_id TEXT, p_symbols JSONB, p_cash DOUBLE PRECISION,
-    p_limit INTEGER
-) RETURNS TABLE (outcome TEXT, simulator simulator.instances) AS $$
+    p_limit INTEGER, p_pod_id TEXT
+) RETURNS TABLE (outcome TEXT, simulator simulator.instances, owner_pod_id TEXT) AS $$
 DECLARE
     session_row session.active_sessions;
 BEGIN
@@ -445,6 +842,8 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
+    PERFORM session.claim(p_pod_id, ARRAY[p_session_id]);
+    SELECT o.pod_id INTO owner_pod_id FROM session.ownership o WHERE o.session_id = p_session_id;
     INSERT INTO simulator.instances (simulator_id, session_id, user_id, status, initial_symbols, initial_cash)
     VALUES (p_simulator_id, p_session_id, p_user_id, 'CREATING', p_symbols, p_cash)
     RETURNING * INTO simulator;
@@ -472,14 +871,34 @@ CREATE TRIGGER mirror_status AFTER UPDATE OF status, endpoint ON simulator.insta
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.endpoint IS DISTINCT FROM NEW.endpoint)
     EXECUTE FUNCTION simulator.mirror_status();
 
--- A simulator that failed is at its end: the row says why, its workload is handed to the teardowns.
--- Returns whether this call was the one that ended it.
-CREATE FUNCTION simulator.fail(p_simulator_id TEXT, p_reason TEXT) RETURNS BOOLEAN AS $$
+CREATE FUNCTION simulator.note_change() RETURNS TRIGGER AS $$
+BEGIN
+    NEW.changed_in := pg_current_xact_id()::text::bigint;
+    RETURN NEW;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER note_change BEFORE UPDATE ON simulator.instances
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.reason IS DISTINCT FROM NEW.reason
+                       OR OLD.endpoint IS DISTINCT FROM NEW.endpoint)
+    EXECUTE FUNCTION simulator.note_change();
+
+-- A simulator that failed is at its end, says its session's owner: the row says why, its workload is handed to the
+-- teardowns. Returns whether this call was the one that ended it; false as well where the caller owns it no more.
+CREATE FUNCTION simulator.fail(
+    p_simulator_id TEXT, p_reason TEXT, p_session_id TEXT, p_pod_id TEXT, p_epoch BIGINT
+) RETURNS BOOLEAN AS $$
 DECLARE
     failed simulator.instances;
 BEGIN
+    PERFORM 1 FROM session.ownership
+    WHERE session_id = p_session_id AND pod_id = p_pod_id AND epoch = p_epoch FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN FALSE;
+    END IF;
     UPDATE simulator.instances SET status = 'ERROR', target = 'STOPPED', reason = p_reason
-    WHERE simulator_id = p_simulator_id AND status IN ('CREATING', 'STARTING', 'RUNNING')
+    WHERE simulator_id = p_simulator_id AND session_id = p_session_id
+      AND status IN ('CREATING', 'STARTING', 'RUNNING')
     RETURNING * INTO failed;
     IF NOT FOUND THEN
         RETURN FALSE;

@@ -71,8 +71,12 @@ class EventBus:
         now_ms = time.time_ns() // 1_000_000
         self.publish(SessionEvent(event_type, self._pod_name, now_ms, sender=self._sender, **fields))
 
-    def simulator_changed(self, simulator: Simulator) -> None:
-        """Publish the state that a simulator's row has now."""
+    def is_own(self, event: SessionEvent) -> bool:
+        """Was it made by this pod?"""
+        return event.sender == self._sender
+
+    def simulator_changed(self, simulator: Simulator, owner_pod_id: str | None = None) -> None:
+        """Publish the state that a simulator's row has now. ``owner_pod_id``: whose reconciler has to act on it."""
         self.emit(
             _SIMULATOR_EVENTS.get(simulator.status, EventType.SIMULATOR_STATUS),
             session_id=simulator.session_id,
@@ -80,6 +84,7 @@ class EventBus:
             simulator_id=simulator.simulator_id,
             status=simulator.status.value,
             reason=simulator.reason,
+            owner_pod_id=owner_pod_id,
         )
 
     def publish(self, event: SessionEvent) -> None:
@@ -145,7 +150,7 @@ class EventBus:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.warning("event_unreadable")
             return
-        if event.sender != self._sender:  # our own were delivered when they were published
+        if not self.is_own(event):  # our own were delivered when they were published
             _deliver(event, self._subscribers)
             _deliver(event, self._foreign_subscribers)
 

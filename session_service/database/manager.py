@@ -5,6 +5,7 @@ from __future__ import annotations
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.config import Settings
 from session_service.database.events import EventBus
+from session_service.database.ownership import OwnershipRepository
 from session_service.database.pods import PodRepository
 from session_service.database.postgres import Postgres
 from session_service.database.presence import PodPresence
@@ -12,6 +13,7 @@ from session_service.database.redis import Redis
 from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sql_files import load_queries
+from session_service.database.sweeper import SweeperRepository
 from session_service.errors import SchemaError
 from session_service.telemetry.metrics import Metrics
 
@@ -30,6 +32,8 @@ class DatabaseManager:
         self.sessions = SessionRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
         self.simulators = SimulatorRepository(self.postgres, queries)
         self.pods = PodRepository(self.postgres, queries)
+        self.ownership = OwnershipRepository(self.postgres, queries)
+        self.sweeper = SweeperRepository(self.postgres, queries)
         self.events = EventBus(self.redis, settings.server.pod_name)
         self.presence = PodPresence(self.redis, settings.server.pod_name, lease_s=settings.pod.lease_s)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -44,9 +45,10 @@ class SessionRepository:
         return session_of(record) if record else None
 
     async def open(
-        self, session_id: str, user_id: str, device_id: str, limit: int, metadata: Mapping[str, Any]
+        self, session_id: str, user_id: str, device_id: str, limit: int, metadata: Mapping[str, Any], pod_id: str
     ) -> OpenedSession:
-        """Find or make the session of (user, device). Repeatable: the second call finds what the first made.
+        """Find or make the session of (user, device); a new one is ``pod_id``'s to look after. Repeatable: the second
+        call finds what the first made.
 
         Raises SessionLimitReachedError.
         """
@@ -58,6 +60,7 @@ class SessionRepository:
             self._timeout_s,
             limit,
             metadata,
+            pod_id,
             operation="create_session",
             repeatable=True,
         )
@@ -96,17 +99,25 @@ class SessionRepository:
         )
         return session_of(record) if record else None
 
-    async def touch(self, uses_s: Mapping[str, tuple[float, float]]) -> None:
-        """Record uses: session id → since and until how many seconds ago."""
-        await self._postgres.execute(
-            self._queries["sessions.touch"],
+    async def flush_activity(
+        self, uses_s: Mapping[str, tuple[float, float]], pod_id: str, collected_until: datetime | None
+    ) -> datetime:
+        """Record uses: session id → since and until how many seconds ago; and that this pod knows of none before
+        ``collected_until``, an instant that this method returned (None: nothing is said of that).
+
+        Not repeated: what is said of ages holds for this moment only.
+        """
+        answered_at: datetime = await self._postgres.fetch_value(
+            self._queries["sessions.flush_activity"],
+            pod_id,
+            collected_until,
             list(uses_s),
             [since_s for since_s, _until_s in uses_s.values()],
             [until_s for _since_s, until_s in uses_s.values()],
             self._timeout_s,
-            operation="touch_sessions",
-            repeatable=True,
+            operation="flush_activity",
         )
+        return answered_at
 
     async def end(self, session_id: str, user_id: str) -> bool | None:
         """Remove the session. True: a live simulator went with it; None: there is no such session of this user."""
@@ -122,14 +133,17 @@ class SessionRepository:
         return [record["session_id"] for record in records]
 
     async def expire(self, limit: int = 1000) -> list[tuple[str, str]]:
-        """Mark what has run out. Returns (session id, user id) of those that this call marked."""
+        """Mark what has run out, as far as every live pod has written its activity.
+
+        Returns (session id, user id) of those that this call marked.
+        """
         records = await self._postgres.fetch(self._queries["sessions.expire"], limit, operation="expire_sessions")
         return [(record["session_id"], record["user_id"]) for record in records]
 
-    async def cleanup(self) -> int:
-        """Delete what has run out, by the documented function; 0 while another pod does."""
+    async def cleanup(self, limit: int = 1000) -> int:
+        """Delete what ``expire`` has marked; how many rows. 0: none is left, or another pod is at it."""
         count: int = await self._postgres.fetch_value(
-            self._queries["sessions.cleanup"], operation="cleanup_sessions", repeatable=True
+            self._queries["sessions.cleanup"], limit, operation="cleanup_sessions", repeatable=True
         )
         return count
 
@@ -161,9 +175,10 @@ class SessionRepository:
         )
         return {record["session_id"] for record in records}
 
-    async def count_unexpired(self) -> int:
+    async def count_unexpired(self, pod_id: str) -> int:
+        """How many unexpired sessions this pod owns."""
         count: int = await self._postgres.fetch_value(
-            self._queries["sessions.count_unexpired"], operation="count_sessions", repeatable=True
+            self._queries["sessions.count_of_pod"], pod_id, operation="count_sessions", repeatable=True
         )
         return count
 

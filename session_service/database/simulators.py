@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import asyncpg
 import msgspec
 
 from session_service.database.postgres import Postgres
 from session_service.database.records import simulator_of
 from session_service.database.sql_files import Queries
+from session_service.domain.placement import Ownership
 from session_service.domain.simulator import Simulator
 from session_service.errors import SessionExpiredError, SessionNotFoundError, SimulatorLimitReachedError
 
@@ -23,15 +25,38 @@ class Teardown(msgspec.Struct, frozen=True):
     attempts: int
 
 
+class OwnedSimulator(msgspec.Struct, frozen=True):
+    """A simulator's row, and who looks after its session, as read by one statement."""
+
+    simulator: Simulator
+    ownership: Ownership
+
+
+class RequestedSimulator(msgspec.Struct, frozen=True):
+    """A user's request as recorded. ``changed``: by this call. ``owner_pod_id``: whose reconciler acts on it."""
+
+    simulator: Simulator
+    changed: bool
+    owner_pod_id: str | None
+
+
 class SimulatorRepository:
     def __init__(self, postgres: Postgres, queries: Queries) -> None:
         self._postgres = postgres
         self._queries = queries
 
     async def request_start(
-        self, simulator_id: str, session_id: str, user_id: str, symbols: Sequence[str], cash: float, limit: int
-    ) -> tuple[Simulator, bool]:
-        """The session's live simulator, or a new row under this id; and whether it is new.
+        self,
+        simulator_id: str,
+        session_id: str,
+        user_id: str,
+        symbols: Sequence[str],
+        cash: float,
+        limit: int,
+        pod_id: str,
+    ) -> RequestedSimulator:
+        """The session's live simulator, or a new row under this id. Where nobody looks after the session, ``pod_id``
+        takes it.
 
         Raises SessionNotFoundError, SessionExpiredError, SimulatorLimitReachedError.
         """
@@ -43,6 +68,7 @@ class SimulatorRepository:
             list(symbols),
             cash,
             limit,
+            pod_id,
             operation="create_simulator",
             repeatable=True,
         )
@@ -55,7 +81,8 @@ class SimulatorRepository:
             case "limit":
                 raise SimulatorLimitReachedError(limit)
         simulator = simulator_of(record)
-        return simulator, record["outcome"] == "created" or simulator.simulator_id == simulator_id
+        changed = record["outcome"] == "created" or simulator.simulator_id == simulator_id
+        return RequestedSimulator(simulator, changed, record["owner_pod_id"])
 
     async def get(self, simulator_id: str, user_id: str | None = None) -> Simulator | None:
         record = await self._postgres.fetch_row(
@@ -70,8 +97,8 @@ class SimulatorRepository:
         )
         return simulator_of(record) if record else None
 
-    async def request_stop(self, simulator_id: str, reason: str | None) -> tuple[Simulator, bool] | None:
-        """The row afterwards, and whether this call changed it; None when there is no such row."""
+    async def request_stop(self, simulator_id: str, reason: str | None) -> RequestedSimulator | None:
+        """The row afterwards; None when there is no such row."""
         record = await self._postgres.fetch_row(
             self._queries["simulators.request_stop"],
             simulator_id,
@@ -79,7 +106,16 @@ class SimulatorRepository:
             operation="stop_simulator",
             repeatable=True,
         )
-        return (simulator_of(record), record["changed"]) if record else None
+        if record is None:
+            return None
+        return RequestedSimulator(simulator_of(record), record["changed"], record["owner_pod_id"])
+
+    async def owned(self, simulator_id: str) -> OwnedSimulator | None:
+        """The row, with who looks after its session."""
+        record = await self._postgres.fetch_row(
+            self._queries["simulators.owned"], simulator_id, operation="get_simulator", repeatable=True
+        )
+        return _owned(record) if record else None
 
     async def predecessor_remains(self, session_id: str, simulator_id: str) -> bool:
         remains: bool = await self._postgres.fetch_value(
@@ -91,40 +127,77 @@ class SimulatorRepository:
         )
         return remains
 
-    async def workload_created(self, simulator_id: str, uid: str, endpoint: str | None) -> Simulator | None:
-        return await self._step("simulators.workload_created", simulator_id, uid, endpoint)
+    async def workload_created(self, owned: OwnedSimulator, uid: str, endpoint: str | None) -> Simulator | None:
+        return await self._step("simulators.workload_created", owned, uid, endpoint)
 
-    async def running(self, simulator_id: str, endpoint: str) -> Simulator | None:
-        return await self._step("simulators.running", simulator_id, endpoint)
+    async def running(self, owned: OwnedSimulator, endpoint: str) -> Simulator | None:
+        return await self._step("simulators.running", owned, endpoint)
 
-    async def stopped(self, simulator_id: str) -> Simulator | None:
-        return await self._step("simulators.stopped", simulator_id)
+    async def stopped(self, owned: OwnedSimulator) -> Simulator | None:
+        return await self._step("simulators.stopped", owned)
 
-    async def _step(self, query: str, *args: object) -> Simulator | None:
-        """One conditional transition; None when the row was not where the transition starts."""
+    async def _step(self, query: str, owned: OwnedSimulator, *args: object) -> Simulator | None:
+        """One conditional transition by the session's owner; None when the row was not where the transition starts,
+        or the session has another owner.
+        """
+        owner = owned.ownership
         record = await self._postgres.fetch_row(
-            self._queries[query], *args, operation="update_simulator_status", repeatable=True
+            self._queries[query],
+            owned.simulator.simulator_id,
+            owner.session_id,
+            owner.pod_id,
+            owner.epoch,
+            *args,
+            operation="update_simulator_status",
+            repeatable=True,
         )
         return simulator_of(record) if record else None
 
-    async def fail(self, simulator_id: str, reason: str) -> bool:
-        """To ERROR, and the workload to the teardowns. True: this call did it."""
+    async def fail(self, owned: OwnedSimulator, reason: str) -> bool:
+        """To ERROR, and the workload to the teardowns. True: this call did it; False also for a former owner."""
+        owner = owned.ownership
         done: bool = await self._postgres.fetch_value(
-            self._queries["simulators.fail"], simulator_id, reason, operation="update_simulator_status"
+            self._queries["simulators.fail"],
+            owned.simulator.simulator_id,
+            reason,
+            owner.session_id,
+            owner.pod_id,
+            owner.epoch,
+            operation="update_simulator_status",
         )
         return done
 
-    async def unsettled(self) -> list[str]:
+    async def unsettled(self, pod_id: str | None) -> list[str]:
+        """Simulators on their way; of the sessions that this pod owns, or (None) of all."""
+        operation = "list_unsettled_simulators"
+        if pod_id is None:
+            records = await self._postgres.fetch(
+                self._queries["simulators.unsettled"], operation=operation, repeatable=True
+            )
+        else:
+            records = await self._postgres.fetch(
+                self._queries["simulators.unsettled_of_pod"], pod_id, operation=operation, repeatable=True
+            )
+        return [record["simulator_id"] for record in records]
+
+    async def live_of_sessions(self, session_ids: Sequence[str]) -> list[str]:
         records = await self._postgres.fetch(
-            self._queries["simulators.unsettled"], operation="list_unsettled_simulators", repeatable=True
+            self._queries["simulators.live_of_sessions"],
+            session_ids,
+            operation="list_simulators_of_sessions",
+            repeatable=True,
         )
         return [record["simulator_id"] for record in records]
 
-    async def running_all(self) -> list[Simulator]:
+    async def running_of_pod(self, pod_id: str) -> list[OwnedSimulator]:
+        """Running simulators of sessions that this pod owns or has sockets of."""
         records = await self._postgres.fetch(
-            self._queries["simulators.running_all"], operation="list_running_simulators", repeatable=True
+            self._queries["simulators.running_of_pod"],
+            pod_id,
+            operation="list_running_simulators",
+            repeatable=True,
         )
-        return [simulator_of(record) for record in records]
+        return [_owned(record) for record in records]
 
     async def stop_inactive(self, timeout_s: float) -> list[Simulator]:
         records = await self._postgres.fetch(
@@ -132,12 +205,23 @@ class SimulatorRepository:
         )
         return [simulator_of(record) for record in records]
 
-    async def stop_all(self, reason: str, session_ids: Sequence[str] | None) -> list[Simulator]:
-        """Ask every simulator (of these sessions, when given) to stop; those that this call asked."""
+    async def stop_of_pod(self, pod_id: str, reason: str) -> list[Simulator]:
+        """Ask every simulator of the sessions that this pod owns to stop; those that this call asked."""
         records = await self._postgres.fetch(
-            self._queries["simulators.stop_all"],
+            self._queries["simulators.stop_of_pod"],
+            pod_id,
             reason,
-            session_ids,
+            operation="stop_all_simulators",
+            repeatable=True,
+        )
+        return [simulator_of(record) for record in records]
+
+    async def stop_as_last(self, pod_id: str, reason: str) -> list[Simulator]:
+        """Ask every simulator to stop, and take their sessions; nothing where a live pod is beside this one."""
+        records = await self._postgres.fetch(
+            self._queries["simulators.stop_as_last"],
+            pod_id,
+            reason,
             operation="stop_all_simulators",
             repeatable=True,
         )
@@ -148,11 +232,12 @@ class SimulatorRepository:
             self._queries["simulators.prune"], keep_s, operation="prune_simulators", repeatable=True
         )
 
-    async def counts(self) -> dict[str, int]:
-        records = await self._postgres.fetch(
-            self._queries["simulators.counts"], operation="count_simulators", repeatable=True
+    async def count_running(self, pod_id: str) -> int:
+        """How many run in the sessions that this pod owns."""
+        count: int = await self._postgres.fetch_value(
+            self._queries["simulators.count_running_of_pod"], pod_id, operation="count_simulators", repeatable=True
         )
-        return {record["status"]: record["count"] for record in records}
+        return count
 
     async def lease_teardowns(self, limit: int, lease_s: float) -> list[Teardown]:
         records = await self._postgres.fetch(
@@ -203,3 +288,8 @@ class SimulatorRepository:
             self._queries["teardowns.count"], operation="count_teardowns", repeatable=True
         )
         return count
+
+
+def _owned(record: asyncpg.Record) -> OwnedSimulator:
+    simulator = simulator_of(record)
+    return OwnedSimulator(simulator, Ownership(simulator.session_id, record["owner_pod_id"], record["owner_epoch"]))

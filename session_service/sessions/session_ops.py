@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -34,6 +34,7 @@ class SessionOps:
         metrics: Metrics,
         *,
         pod_name: str,
+        pod_id: Callable[[], str],
         max_per_user: int,
     ) -> None:
         self._repository = repository
@@ -43,6 +44,7 @@ class SessionOps:
         self._metadata = metadata
         self._metrics = metrics
         self._pod_name = pod_name
+        self._pod_id = pod_id
         self._max_per_user = max_per_user
         events.subscribe(self._on_event)
 
@@ -63,6 +65,7 @@ class SessionOps:
             device_id,
             self._max_per_user,
             self._first_metadata(device_id, client),
+            self._pod_id(),
         )
         session = opened.session
         if opened.ended_session_id is not None:
@@ -135,27 +138,26 @@ class SessionOps:
     # --- rounds ------------------------------------------------------------------------------------------------
 
     async def expire(self) -> None:
-        """Mark what has run out, and tell; rows that wait too long for their client become INACTIVE."""
-        # Activity that is not written yet may still extend what looks as if it had run out.
-        await self._activity.flush()
+        """Mark what has run out, and tell; rows that wait too long for their client become INACTIVE.
+
+        Waits for activity that a live pod has not written yet: it may still extend what looks as if it had run out.
+        """
         while marked := await self._repository.expire():  # a batch at a time: cleanup tells nobody of what is left
             for session_id, user_id in marked:
                 self._ended(session_id, user_id, EndReason.EXPIRED)
         await self._repository.settle(RECONNECTING_LIMIT_S)
 
     async def cleanup(self) -> None:
-        """Delete what has run out, by ``session.cleanup_expired_sessions()``.
-
-        That function knows nothing of activity that is not written yet, nor does it tell anyone: so expiry comes
-        first.
-        """
-        await self.expire()
-        if count := await self._repository.cleanup():
-            log.info("expired_sessions_deleted", count=count)
+        """Delete what ``expire`` has marked; what is not marked was told to nobody, and may yet be extended."""
+        deleted = 0
+        while count := await self._repository.cleanup():  # a batch at a time, since each has a time limit
+            deleted += count
+        if deleted:
+            log.info("expired_sessions_deleted", count=deleted)
 
     async def measure(self) -> None:
-        """Set the gauge of sessions from PostgreSQL: all pods show the same."""
-        self._metrics.active_sessions.set(await self._repository.count_unexpired())
+        """Set the gauge of the sessions that this pod owns."""
+        self._metrics.active_sessions.set(await self._repository.count_unexpired(self._pod_id()))
 
     def _first_metadata(self, device_id: str, client: ClientInfo) -> dict[str, object]:
         fields: dict[str, object] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -33,6 +33,7 @@ class SimulatorManager:
         running: RunningSimulators,
         metrics: Metrics,
         *,
+        pod_id: Callable[[], str],
         max_per_user: int,
     ) -> None:
         self._repository = repository
@@ -40,6 +41,7 @@ class SimulatorManager:
         self._tokens = tokens
         self._events = events
         self._metrics = metrics
+        self._pod_id = pod_id
         self._max_per_user = max_per_user
         self._running = running
         self._clock = asyncio.get_running_loop().time
@@ -52,24 +54,21 @@ class SimulatorManager:
 
         Raises SessionNotFoundError, SessionExpiredError, SimulatorLimitReachedError, DatabaseUnavailableError.
         """
-        simulator, created = await self._repository.request_start(
-            str(uuid.uuid4()), session_id, user_id, symbols, cash, self._max_per_user
+        requested = await self._repository.request_start(
+            str(uuid.uuid4()), session_id, user_id, symbols, cash, self._max_per_user, self._pod_id()
         )
-        if created:
-            self._events.simulator_changed(simulator)
-            self._reconciler.poke(simulator.simulator_id)
-        return simulator, created
+        if requested.changed:
+            self._events.simulator_changed(requested.simulator, requested.owner_pod_id)
+        return requested.simulator, requested.changed
 
     async def stop_simulator(self, simulator_id: str, reason: str | None) -> Simulator | None:
         """Ask for the stop; the row afterwards, None when there is none. Idempotent."""
-        answer = await self._repository.request_stop(simulator_id, reason)
-        if answer is None:
+        requested = await self._repository.request_stop(simulator_id, reason)
+        if requested is None:
             return None
-        simulator, changed = answer
-        if changed:
-            self._events.simulator_changed(simulator)
-            self._reconciler.poke(simulator_id)
-        return simulator
+        if requested.changed:
+            self._events.simulator_changed(requested.simulator, requested.owner_pod_id)
+        return requested.simulator
 
     async def get(self, simulator_id: str, user_id: str | None) -> Simulator | None:
         return await self._repository.get(simulator_id, user_id)
@@ -135,35 +134,45 @@ class SimulatorManager:
         for simulator in await self._repository.stop_inactive(timeout_s):
             log.info("simulator_inactive", simulator_id=simulator.simulator_id)
             self._events.simulator_changed(simulator)
-            self._reconciler.poke(simulator.simulator_id)
 
-    async def stop_all(self, reason: str, session_ids: Sequence[str] | None, limit_s: float) -> int:
-        """Stop the simulators of these sessions (None: every one), and wait until their workloads are gone.
+    async def stop_own(self, reason: str, limit_s: float) -> int:
+        """Stop the simulators of the sessions that this pod looks after. As ``stop_as_last`` otherwise."""
+        pod_id = self._pod_id()
+        stopping = await self._repository.stop_of_pod(pod_id, reason)
+        return await self._settled(stopping, pod_id, limit_s)
+
+    async def stop_as_last(self, reason: str, limit_s: float) -> int:
+        """Stop every simulator, unless a live pod is beside this one, and wait until their workloads are gone.
 
         Waits at most ``limit_s``; returns how many remain then. What remains is found by the next pod that starts.
         """
+        stopping = await self._repository.stop_as_last(self._pod_id(), reason)
+        return await self._settled(stopping, None, limit_s) if stopping else 0
+
+    async def _settled(self, stopping: Sequence[Simulator], pod_id: str | None, limit_s: float) -> int:
         deadline = self._clock() + limit_s
-        stopping = set()
-        for simulator in await self._repository.stop_all(reason, session_ids):
-            stopping.add(simulator.simulator_id)
+        for simulator in stopping:
             self._events.simulator_changed(simulator)
+        asked = {simulator.simulator_id for simulator in stopping}
         while True:
             await self._reconciler.resync()
             await self._reconciler.tear_down()
-            unsettled = await self._repository.unsettled()
-            if session_ids is None:
+            unsettled = await self._repository.unsettled(pod_id)
+            if pod_id is None:
                 remaining = len(unsettled) + await self._repository.teardown_count()
             else:
-                remaining = len(stopping.intersection(unsettled))
+                remaining = len(asked.intersection(unsettled))
             if remaining == 0 or self._clock() > deadline:
                 return remaining
             await asyncio.sleep(0.05)
 
     async def measure(self) -> None:
-        """Set the gauges from PostgreSQL."""
-        counts = await self._repository.counts()
-        self._metrics.active_simulators.set(counts.get(SimulatorStatus.RUNNING.value, 0))
+        """Set the gauge of what runs for the sessions that this pod owns."""
+        self._metrics.active_simulators.set(await self._repository.count_running(self._pod_id()))
 
     def _on_event(self, event: SessionEvent) -> None:
+        if event.simulator_id is not None and event.owner_pod_id == self._pod_id():
+            # Asked for here or on another pod: this one's reconciler has to act on it.
+            self._reconciler.poke(event.simulator_id)
         if event.session_id is not None and (event.simulator_id or event.type is EventType.SESSION_ENDED):
             self._running.forget(event.session_id)

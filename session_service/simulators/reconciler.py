@@ -1,33 +1,39 @@
 """The reconciler: brings each simulator from what its row says to what its target says, one recorded step at a time.
 
-Every step may be made twice: backends create and delete idempotently, StartSimulator answers a second call as the
-first, and each transition is a conditional statement that only matches where it starts. So a crash between any two
-steps costs a repetition, and two pods that look at one row cannot harm it.
+Only the owner of a session takes steps for its simulators, and it reads with each one whether it still is. Every step
+may be made twice: backends create and delete idempotently, StartSimulator answers a second call as the first, each
+transition is a conditional statement that only matches where it starts, and only for the owner. So a crash between
+two steps costs a repetition, and a former owner that does not know yet changes nothing: PostgreSQL and simulators
+refuse its epoch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
 
 from session_service.aiokit.keyed import KeyedQueue
-from session_service.clients.exchange import ExchangeClient
+from session_service.clients.exchange import ExchangeClient, Fence
 from session_service.database.events import EventBus
-from session_service.database.simulators import SimulatorRepository, Teardown
+from session_service.database.simulators import OwnedSimulator, SimulatorRepository, Teardown
 from session_service.domain.events import EventType
+from session_service.domain.placement import Ownership, Standing
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import (
     BackendUnavailableError,
     DatabaseUnavailableError,
     ExchangeStateLostError,
+    FencedError,
     InvalidRequestError,
     SessionServiceError,
     UnavailableError,
 )
 from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadSpec
+from session_service.simulators.heartbeat_log import HeartbeatLog
+from session_service.simulators.owner import Owner
 from session_service.simulators.running import RunningSimulators
 from session_service.simulators.steps import Action, Step, after_failed_heartbeat, next_step
 from session_service.simulators.tokens import SimulatorTokens
@@ -43,9 +49,9 @@ _CONCURRENCY = 32
 
 
 class Reconciler:
-    """Owns the way of every simulator. Must be created inside a running loop; ``close`` ends its work.
+    """The way of this pod's simulators. Must be created inside a running loop; ``close`` ends its work.
 
-    ``heartbeat_sent`` is called for each heartbeat that a simulator answered: (session id, Unix seconds).
+    ``pod_id`` is this pod's incarnation, which may change.
     """
 
     def __init__(
@@ -58,7 +64,8 @@ class Reconciler:
         running: RunningSimulators,
         metrics: Metrics,
         *,
-        heartbeat_sent: Callable[[str], None],
+        pod_id: Callable[[], str],
+        owner: Owner,
     ) -> None:
         self._repository = repository
         self._backend = backend
@@ -67,7 +74,10 @@ class Reconciler:
         self._events = events
         self._running = running
         self._metrics = metrics
-        self._heartbeat_sent = heartbeat_sent
+        self._pod_id = pod_id
+        self._owner = owner
+        self._held: dict[str, OwnedSimulator] = {}  # running, of sessions that this pod owned when it last looked
+        self._heartbeats = HeartbeatLog()
         self._clock = asyncio.get_running_loop().time
         self._first_seen: dict[str, float] = {}
         self._silent_since: dict[str, float] = {}
@@ -93,26 +103,48 @@ class Reconciler:
             self._queue.poke(workload.simulator_id)
 
     async def resync(self) -> None:
-        """Look at everything on its way: finds what a lost notification, a crash or another pod left."""
-        for simulator_id in await self._repository.unsettled():
+        """Look at what is on its way here: finds what a lost notification, a crash or another pod left."""
+        for simulator_id in await self._repository.unsettled(self._pod_id()):
+            self._queue.poke(simulator_id)
+
+    async def look_at(self, session_ids: Sequence[str]) -> None:
+        """Sessions have come to this pod: look at their simulators, which shows those that run its epoch."""
+        for simulator_id in await self._repository.live_of_sessions(session_ids):
             self._queue.poke(simulator_id)
 
     async def beat(self) -> None:
-        """Look at every running simulator, which sends its heartbeat.
+        """Look at every running simulator of this pod's sessions, which sends its heartbeat.
 
         While PostgreSQL is away those that ran before get theirs all the same: an outage is no reason for a simulator
-        to drop its state. What comes of it is seen when there is a row to write it to.
+        to drop its state, and one that another pod looks after by now refuses. What comes of it is seen when there is
+        a row to write it to.
         """
-        version = self._running.version
+        version, pod_id = self._running.version, self._pod_id()
         try:
-            running = await self._repository.running_all()
+            known = await self._repository.running_of_pod(pod_id)
         except DatabaseUnavailableError:
             limit = asyncio.Semaphore(_CONCURRENCY)
-            await asyncio.gather(*(self._keep_alive(simulator, limit) for simulator in self._running.all()))
-        else:
-            self._running.refresh(running, version)
-            for simulator in running:
-                self._queue.poke(simulator.simulator_id)
+            await asyncio.gather(*(self._keep_alive(owned, limit) for owned in list(self._held.values())))
+            return
+        self._running.refresh([owned.simulator for owned in known], version)
+        self._held = {owned.simulator.simulator_id: owned for owned in known if owned.ownership.pod_id == pod_id}
+        for simulator_id in self._held:
+            self._queue.poke(simulator_id)
+
+    async def record_heartbeats(self) -> None:
+        """Write when the last heartbeats were sent, for the sessions that are still this pod's.
+
+        Raises DatabaseUnavailableError; what could not be written is kept for the next time.
+        """
+        if not (sent := self._heartbeats.take()):
+            return
+        try:
+            fenced = await self._owner.heartbeats_sent(sent)
+        except DatabaseUnavailableError:
+            self._heartbeats.put_back(sent)
+            raise
+        for session_id in fenced:
+            self._demote(session_id)
 
     async def tear_down(self) -> None:
         """Remove workloads whose rows are gone or failed; a lease each, so that pods share the work."""
@@ -126,21 +158,31 @@ class Reconciler:
     async def _reconcile(self, simulator_id: str) -> None:
         await self._tokens.load()
         while True:
-            simulator = await self._repository.get(simulator_id)
-            if simulator is None:
+            owned = await self._repository.owned(simulator_id)
+            if owned is None:
                 self._forget(simulator_id)
                 return
+            if owned.ownership.pod_id != self._pod_id():
+                self._leave(simulator_id)
+                return
             try:
-                again = await self._advance(simulator)
+                again = await self._advance(owned)
             except BackendUnavailableError as error:
                 log.warning("simulator_backend_unavailable", simulator_id=simulator_id, detail=error.detail)
                 self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
                 return
+            except FencedError as error:
+                owner = owned.ownership
+                if not await self._owner.outranked(owner.session_id, owner.epoch, error.highest_epoch):
+                    self._leave(simulator_id)
+                    return
+                again = True
             if not again:
                 return
 
-    async def _advance(self, simulator: Simulator) -> bool:
-        """Take one step. True: look at the row again at once."""
+    async def _advance(self, owned: OwnedSimulator) -> bool:
+        """Take one step. True: look at the row again at once. Raises FencedError."""
+        simulator = owned.simulator
         simulator_id = simulator.simulator_id
         on_its_way = simulator.status in {SimulatorStatus.CREATING, SimulatorStatus.STARTING}
         workload = await self._backend.get(simulator_id) if on_its_way else None
@@ -160,29 +202,35 @@ class Reconciler:
                 self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
                 return False
             case Action.FAIL:
-                await self._fail(simulator, step)
+                await self._fail(owned, step)
                 return True
             case Action.CREATE_WORKLOAD:
-                return await self._record(simulator, await self._backend.create(self._spec(simulator)))
+                return await self._record(owned, await self._backend.create(self._spec(simulator)))
             case Action.RECORD_WORKLOAD:
                 assert workload is not None  # noqa: S101 - the rule says so
-                return await self._record(simulator, workload)
+                return await self._record(owned, workload)
             case Action.START_EXCHANGE:
                 assert workload is not None  # noqa: S101
-                return await self._start_exchange(simulator, workload)
+                return await self._start_exchange(owned, workload)
             case Action.HEARTBEAT:
-                await self._beat(simulator)
+                await self._beat(owned)
                 return False
             case Action.REMOVE_WORKLOAD:
-                return await self._remove(simulator)
+                return await self._remove(owned)
 
-    async def _record(self, simulator: Simulator, workload: Workload) -> bool:
-        row = await self._repository.workload_created(workload.simulator_id, workload.uid, workload.endpoint)
+    async def _record(self, owned: OwnedSimulator, workload: Workload) -> bool:
+        row = await self._repository.workload_created(owned, workload.uid, workload.endpoint)
         if row is None:
-            await self._remove_orphan(simulator, workload)
+            await self._step_refused(owned, workload)
         else:
             self._announce(row)
         return True
+
+    async def _step_refused(self, owned: OwnedSimulator, workload: Workload) -> None:
+        """A step was made, and not recorded: the session is another pod's, or the row is not where it was."""
+        owner = owned.ownership
+        if await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch) is not Standing.FENCED:
+            await self._remove_orphan(owned.simulator, workload)
 
     async def _remove_orphan(self, simulator: Simulator, workload: Workload) -> None:
         """The row went while a step was under way, and the teardown may have found nothing yet to remove."""
@@ -193,78 +241,108 @@ class Reconciler:
             self._metrics.orphans_removed_total.labels("workload").inc()
             await self.tear_down()
 
-    async def _start_exchange(self, simulator: Simulator, workload: Workload) -> bool:
+    async def _start_exchange(self, owned: OwnedSimulator, workload: Workload) -> bool:
         assert workload.endpoint is not None  # noqa: S101 - a ready workload has one
+        simulator = owned.simulator
         address = self._address(simulator, workload.endpoint)
         try:
             await self._exchange.start_simulator(
-                address, simulator.user_id, simulator.initial_symbols, simulator.initial_cash
+                address,
+                simulator.user_id,
+                simulator.initial_symbols,
+                simulator.initial_cash,
+                fence=_fence(owned.ownership),
             )
         except InvalidRequestError as error:
-            await self._fail(simulator, Step(Action.FAIL, error.message))
+            await self._fail(owned, Step(Action.FAIL, error.message))
             return True
         except UnavailableError:
             self._queue.poke_later(simulator.simulator_id, _LOOK_AGAIN_S)
             return False
-        row = await self._repository.running(simulator.simulator_id, workload.endpoint)
+        row = await self._repository.running(owned, workload.endpoint)
         if row is None:
-            await self._remove_orphan(simulator, workload)
+            await self._step_refused(owned, workload)
         else:
             self._metrics.simulator_creation_duration_seconds.observe(self._waited_s(row.simulator_id))
             self._metrics.simulator_operations_total.labels("create", "success").inc()
             self._first_seen.pop(row.simulator_id, None)
+            self._held[row.simulator_id] = OwnedSimulator(row, owned.ownership)
             self._announce(row)
         return True
 
-    async def _beat(self, simulator: Simulator) -> None:
+    async def _beat(self, owned: OwnedSimulator) -> None:
+        simulator = owned.simulator
         simulator_id = simulator.simulator_id
         if simulator.endpoint is None:
-            await self._fail(simulator, Step(Action.FAIL, "workload_gone"))
+            await self._fail(owned, Step(Action.FAIL, "workload_gone"))
             return
+        self._held[simulator_id] = owned
         try:
-            await self._exchange.heartbeat(self._address(simulator, simulator.endpoint))
+            address = self._address(simulator, simulator.endpoint)
+            await self._exchange.heartbeat(address, fence=_fence(owned.ownership))
+        except FencedError:
+            raise
         except ExchangeStateLostError:
-            await self._fail(simulator, Step(Action.FAIL, "state_lost"))
+            await self._fail(owned, Step(Action.FAIL, "state_lost"))
         except SessionServiceError as error:
             first = self._silent_since.setdefault(simulator_id, self._clock())
             workload = await self._backend.get(simulator_id)
             step = after_failed_heartbeat(workload, self._clock() - first)
             log.warning("simulator_unresponsive", simulator_id=simulator_id, error=error.code, next_step=step.action)
             if step.action is Action.FAIL:
-                await self._fail(simulator, step)
+                await self._fail(owned, step)
             else:
                 self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
         else:
             self._silent_since.pop(simulator_id, None)
-            self._heartbeat_sent(simulator.session_id)
+            self._heartbeats.sent(simulator.session_id, owned.ownership.epoch)
 
-    async def _keep_alive(self, simulator: Simulator, limit: asyncio.Semaphore) -> None:
+    async def _keep_alive(self, owned: OwnedSimulator, limit: asyncio.Semaphore) -> None:
+        simulator = owned.simulator
         if simulator.endpoint is None:
             return
         async with limit:
             try:
-                await self._exchange.heartbeat(self._address(simulator, simulator.endpoint))
+                address = self._address(simulator, simulator.endpoint)
+                await self._exchange.heartbeat(address, fence=_fence(owned.ownership))
+            except FencedError:
+                # Another pod has it, and could write so: whatever keeps this one from PostgreSQL, it owns it no more.
+                self._held.pop(simulator.simulator_id, None)
+                log.warning("heartbeat_refused", simulator_id=simulator.simulator_id, epoch=owned.ownership.epoch)
             except SessionServiceError as error:
                 log.debug("heartbeat_unanswered", simulator_id=simulator.simulator_id, code=error.code)
 
-    async def _remove(self, simulator: Simulator) -> bool:
-        if not await self._take_down(
-            simulator.simulator_id, simulator.session_id, simulator.endpoint, simulator.workload_uid
-        ):
+    async def _remove(self, owned: OwnedSimulator) -> bool:
+        simulator = owned.simulator
+        gone = await self._take_down(
+            simulator.simulator_id,
+            simulator.session_id,
+            simulator.endpoint,
+            simulator.workload_uid,
+            fence=_fence(owned.ownership),
+        )
+        if not gone:
             self._queue.poke_later(simulator.simulator_id, _SUSPECT_AGAIN_S)
             return False
-        row = await self._repository.stopped(simulator.simulator_id)
+        row = await self._repository.stopped(owned)
         if row is not None:
             self._metrics.simulator_operations_total.labels("stop", "success").inc()
             self._announce(row)
+        else:
+            owner = owned.ownership
+            await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch)
         return True
 
-    async def _fail(self, simulator: Simulator, step: Step) -> None:
-        if await self._repository.fail(simulator.simulator_id, step.reason or "failed"):
+    async def _fail(self, owned: OwnedSimulator, step: Step) -> None:
+        simulator = owned.simulator
+        if await self._repository.fail(owned, step.reason or "failed"):
             log.warning("simulator_failed", simulator_id=simulator.simulator_id, reason=step.reason)
             self._metrics.simulator_operations_total.labels("create", "error").inc()
             failed = msgspec.structs.replace(simulator, status=SimulatorStatus.ERROR, reason=step.reason)
             self._events.simulator_changed(failed)
+        else:
+            owner = owned.ownership
+            await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch)
         await self.tear_down()
 
     async def _tear_down(self, teardown: Teardown) -> None:
@@ -290,13 +368,27 @@ class Reconciler:
             )
         self._forget(teardown.simulator_id)
 
-    async def _take_down(self, simulator_id: str, session_id: str, endpoint: str | None, uid: str | None) -> bool:
-        """StopSimulator, as far as it answers, then the workload. True: the workload is known to be gone."""
+    async def _take_down(
+        self,
+        simulator_id: str,
+        session_id: str,
+        endpoint: str | None,
+        uid: str | None,
+        *,
+        fence: Fence | None = None,
+    ) -> bool:
+        """StopSimulator, as far as it answers, then the workload. True: the workload is known to be gone.
+
+        ``fence``: none where the row is gone or at its end. Nobody owns what is only to be removed, and the call
+        names the simulator, so that it cannot hit a successor. Raises FencedError.
+        """
         await self._tokens.load()
         if endpoint is not None:
             address = SimulatorAddress(session_id, simulator_id, endpoint, self._tokens.token(simulator_id))
             try:
-                await self._exchange.stop_simulator(address)
+                await self._exchange.stop_simulator(address, fence=fence)
+            except FencedError:
+                raise
             except SessionServiceError as error:
                 # Its process is removed next, and its state with it.
                 log.debug("simulator_stop_unanswered", simulator_id=simulator_id, code=error.code)
@@ -328,7 +420,28 @@ class Reconciler:
         now = self._clock()
         return now - self._first_seen.setdefault(simulator_id, now)
 
-    def _forget(self, simulator_id: str) -> None:
+    def _demote(self, session_id: str) -> None:
+        """The session is another pod's: nothing more is sent to its simulators from here."""
+        for simulator_id, owned in list(self._held.items()):
+            if owned.simulator.session_id == session_id:
+                self._leave(simulator_id)
+
+    def _leave(self, simulator_id: str) -> None:
+        """It is another pod's to look after; sockets here may go on streaming from it."""
+        self._held.pop(simulator_id, None)
         self._first_seen.pop(simulator_id, None)
         self._silent_since.pop(simulator_id, None)
+
+    def _forget(self, simulator_id: str) -> None:
+        """It is at its end."""
+        self._leave(simulator_id)
         self._exchange.forget(simulator_id)
+
+
+def _pod_of(ownership: Ownership) -> str:
+    assert ownership.pod_id is not None  # noqa: S101 - a step is only taken by an owner
+    return ownership.pod_id
+
+
+def _fence(ownership: Ownership) -> Fence:
+    return Fence(ownership.epoch, _pod_of(ownership))

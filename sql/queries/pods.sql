@@ -1,24 +1,35 @@
 -- name: pods.register
-INSERT INTO session.pods (pod_id, pod_name, address, version) VALUES ($1, $2, $3, $4)
-ON CONFLICT (pod_id) DO NOTHING;
+SELECT session.register_pod($1, $2, $3, $4);
 
 -- name: pods.beat
--- False where the row has gone or was declared dead: the pod takes a new incarnation.
+-- No row where it has gone or was declared dead: the pod takes a new incarnation.
 UPDATE session.pods SET beat = beat + 1 WHERE pod_id = $1 AND NOT dead RETURNING beat;
 
--- name: pods.bury_predecessors
--- A pod of this name that was here before cannot be running any more: the name is its platform's to give.
-SELECT coalesce(sum(session.bury_pod(pod_id)), 0)::int FROM session.pods WHERE pod_name = $1 AND pod_id <> $2;
+-- name: pods.all
+-- One row per incarnation: few.
+SELECT pod_id, pod_name, beat, draining, dead FROM session.pods;
+
+-- name: pods.declare_dead
+-- Only while its beat is still the one that was seen to stand still. Final: a renewal needs NOT dead.
+UPDATE session.pods SET dead = TRUE, died_at = now() WHERE pod_id = $1 AND beat = $2 AND NOT dead RETURNING pod_id;
+
+-- name: pods.declare_predecessors_dead
+-- Whoever listens on this address under this name now, the incarnations before it listen no more.
+UPDATE session.pods SET dead = TRUE, died_at = now()
+WHERE pod_name = $1 AND address = $2 AND pod_id <> $3 AND NOT dead RETURNING pod_id;
+
+-- name: pods.bury_sockets
+SELECT session.bury_sockets($1);
+
+-- name: pods.purge
+-- The dead are kept for an hour, for people to look at, and for as long as anything names them.
+DELETE FROM session.pods p
+WHERE p.dead AND p.died_at < now() - interval '1 hour'
+  AND NOT EXISTS (SELECT 1 FROM session.ownership o WHERE o.pod_id = p.pod_id)
+  AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.pod_id = p.pod_id);
 
 -- name: pods.start_draining
--- One lock for all pods: of several that drain at once, exactly one finds that no other is left.
-SELECT pg_advisory_xact_lock(hashtextextended('session.drain', 0));
-
--- name: pods.mark_draining
-UPDATE session.pods SET draining = TRUE WHERE pod_id = $1;
-
--- name: pods.others_live
-SELECT count(*) FROM session.pods WHERE pod_id <> $1 AND NOT draining AND NOT dead;
+SELECT live_pod_id, live_beat FROM session.start_draining($1);
 
 -- name: pods.leave
 SELECT session.bury_pod($1);

@@ -1,7 +1,7 @@
 -- name: sessions.open
 -- One call of a user at a time; see session.open_session.
 SELECT o.outcome, o.ended_session_id, o.ended_simulator, (o.opened).*, o.metadata
-FROM session.open_session($1, $2, $3, make_interval(secs => $4), $5, $6) o;
+FROM session.open_session($1, $2, $3, make_interval(secs => $4), $5, $6, $7) o;
 
 -- name: sessions.find_by_device
 -- The fast way of an idempotent POST: most calls find the session and need no lock. ux_sessions_user_device.
@@ -30,31 +30,10 @@ WHERE s.session_id = $1 AND s.user_id = $2 AND s.status <> 'EXPIRED' AND s.expir
   AND m.session_id = s.session_id
 RETURNING s.*, m.metadata;
 
--- name: sessions.touch
--- $1 sessions, $2 how long ago each was active (seconds), $3 the timeout.
--- An activity before expiry extends even when it is written after it; what is marked EXPIRED stays so.
--- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
-WITH activity AS (
-    SELECT t.session_id, now() - make_interval(secs => t.since_s) AS since,
-           now() - make_interval(secs => t.until_s) AS at
-    FROM unnest($1::text[], $2::float8[], $3::float8[]) AS t (session_id, since_s, until_s)
-), locked AS (
-    SELECT s.session_id, activity.at
-    FROM session.active_sessions s JOIN activity USING (session_id)
-    WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.since
-    ORDER BY s.session_id
-    FOR UPDATE OF s
-), touched AS (
-    UPDATE session.active_sessions s
-    SET last_active = greatest(s.last_active, locked.at),
-        expires_at = greatest(s.expires_at, locked.at + make_interval(secs => $4))
-    FROM locked WHERE s.session_id = locked.session_id
-    RETURNING s.session_id, locked.at
-)
-UPDATE simulator.instances i
-SET last_active = greatest(i.last_active, touched.at)
-FROM touched
-WHERE i.session_id = touched.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING');
+-- name: sessions.flush_activity
+-- $1 pod, $2 what its last call returned, $3 sessions, $4 and $5 how long ago each was used first and last (seconds),
+-- $6 the timeout. See session.flush_activity.
+SELECT session.flush_activity($1, $2, $3, $4, $5, make_interval(secs => $6));
 
 -- name: sessions.end
 SELECT session.end_session($1, $2);
@@ -66,10 +45,12 @@ WHERE user_id = $1 AND ($2::text IS NULL OR device_id = $2)
 ORDER BY session_id;
 
 -- name: sessions.expire
-SELECT expired_session_id AS session_id, expired_user_id AS user_id FROM session.expire_sessions(NULL, $1);
+-- Only what had run out when every live pod last wrote its activity.
+SELECT expired_session_id AS session_id, expired_user_id AS user_id
+FROM session.expire_sessions(NULL, $1, session.activity_written_until());
 
 -- name: sessions.cleanup
-SELECT session.cleanup_round();
+SELECT session.cleanup_round($1);
 
 -- name: sessions.settle
 -- RECONNECTING for too long is INACTIVE. idx_sessions_reconnecting.
@@ -102,8 +83,10 @@ FROM session.active_sessions s
 WHERE m.session_id = $1 AND s.session_id = m.session_id AND s.user_id = $2
 RETURNING s.*, m.metadata;
 
--- name: sessions.count_unexpired
-SELECT count(*) FROM session.active_sessions WHERE status <> 'EXPIRED' AND expires_at > now();
+-- name: sessions.count_of_pod
+-- What one pod looks after: the sum over all pods is the number of sessions, and each is counted once. idx_ownership_pod_id.
+SELECT count(*) FROM session.ownership o JOIN session.active_sessions a USING (session_id)
+WHERE o.pod_id = $1 AND a.status <> 'EXPIRED' AND a.expires_at > now();
 
 -- name: sessions.still_there
 -- Of these sessions, those that have not ended: a lost event is found by its absence here. What has only run out is

@@ -1,5 +1,5 @@
 -- name: simulators.request_start
-SELECT r.outcome, (r.simulator).* FROM simulator.request_start($1, $2, $3, $4, $5, $6) r;
+SELECT r.outcome, (r.simulator).*, r.owner_pod_id FROM simulator.request_start($1, $2, $3, $4, $5, $6, $7) r;
 
 -- name: simulators.get
 SELECT * FROM simulator.instances WHERE simulator_id = $1 AND ($2::text IS NULL OR user_id = $2);
@@ -17,11 +17,13 @@ WITH stopped AS (
     UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = $2
     WHERE simulator_id = $1 AND status IN ('CREATING', 'STARTING', 'RUNNING')
     RETURNING *
+), answer AS (
+    SELECT *, TRUE AS changed FROM stopped
+    UNION ALL
+    SELECT *, FALSE AS changed FROM simulator.instances
+    WHERE simulator_id = $1 AND NOT EXISTS (SELECT 1 FROM stopped)
 )
-SELECT *, TRUE AS changed FROM stopped
-UNION ALL
-SELECT *, FALSE AS changed FROM simulator.instances
-WHERE simulator_id = $1 AND NOT EXISTS (SELECT 1 FROM stopped);
+SELECT answer.*, o.pod_id AS owner_pod_id FROM answer LEFT JOIN session.ownership o USING (session_id);
 
 -- name: simulators.predecessor_remains
 -- A new simulator of a session waits until the workload before it is known to be gone.
@@ -32,49 +34,92 @@ SELECT EXISTS (
     SELECT 1 FROM simulator.teardowns t WHERE t.session_id = $1 AND t.simulator_id <> $2
 );
 
+-- name: simulators.owned
+-- The row, and who looks after its session: read together before each step.
+SELECT i.*, o.pod_id AS owner_pod_id, o.epoch AS owner_epoch
+FROM simulator.instances i JOIN session.ownership o USING (session_id)
+WHERE i.simulator_id = $1;
+
 -- name: simulators.workload_created
-UPDATE simulator.instances
-SET status = 'STARTING', workload_uid = $2, endpoint = coalesce($3, endpoint)
-WHERE simulator_id = $1 AND status IN ('CREATING', 'STARTING') AND target = 'RUNNING'
-RETURNING *;
+-- An owner's write, as all that name an owner: its ownership is locked first, so that it waits for a claim under way,
+-- and is nothing after it. $1 simulator, $2 session, $3 pod, $4 epoch.
+WITH owner AS (
+    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
+)
+UPDATE simulator.instances i
+SET status = 'STARTING', workload_uid = $5, endpoint = coalesce($6, i.endpoint)
+FROM owner
+WHERE i.simulator_id = $1 AND i.session_id = owner.session_id
+  AND i.status IN ('CREATING', 'STARTING') AND i.target = 'RUNNING'
+RETURNING i.*;
 
 -- name: simulators.running
-UPDATE simulator.instances SET status = 'RUNNING', reason = NULL, endpoint = $2, last_active = now()
-WHERE simulator_id = $1 AND status = 'STARTING' AND target = 'RUNNING'
-RETURNING *;
+WITH owner AS (
+    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
+)
+UPDATE simulator.instances i SET status = 'RUNNING', reason = NULL, endpoint = $5, last_active = now()
+FROM owner
+WHERE i.simulator_id = $1 AND i.session_id = owner.session_id AND i.status = 'STARTING' AND i.target = 'RUNNING'
+RETURNING i.*;
 
 -- name: simulators.stopped
-UPDATE simulator.instances SET status = 'STOPPED', endpoint = NULL
-WHERE simulator_id = $1 AND status = 'STOPPING'
-RETURNING *;
+WITH owner AS (
+    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
+)
+UPDATE simulator.instances i SET status = 'STOPPED', endpoint = NULL
+FROM owner
+WHERE i.simulator_id = $1 AND i.session_id = owner.session_id AND i.status = 'STOPPING'
+RETURNING i.*;
 
 -- name: simulators.fail
-SELECT simulator.fail($1, $2);
+-- $1 simulator, $2 reason, $3 session, $4 pod, $5 epoch.
+SELECT simulator.fail($1, $2, $3, $4, $5);
 
 -- name: simulators.unsettled
--- What the reconciler has to look at: everything but rows at their end. idx_simulator_status.
-SELECT simulator_id, status, EXTRACT(EPOCH FROM now() - created_at)::float8 AS age_s
-FROM simulator.instances WHERE status IN ('CREATING', 'STARTING', 'STOPPING');
+-- Everything that is on its way, whoever looks after it. idx_simulator_status.
+SELECT simulator_id FROM simulator.instances WHERE status IN ('CREATING', 'STARTING', 'STOPPING');
 
--- name: simulators.running_all
-SELECT * FROM simulator.instances WHERE status = 'RUNNING';
+-- name: simulators.unsettled_of_pod
+-- What this pod's reconciler has to look at: all it owns but rows at their end and those that run. idx_simulator_status.
+SELECT i.simulator_id FROM simulator.instances i JOIN session.ownership o USING (session_id)
+WHERE i.status IN ('CREATING', 'STARTING', 'STOPPING') AND o.pod_id = $1;
+
+-- name: simulators.live_of_sessions
+-- What has to be looked at when sessions change hands.
+SELECT simulator_id FROM simulator.instances
+WHERE session_id = ANY ($1::text[]) AND status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING');
+
+-- name: simulators.running_of_pod
+-- Running simulators of the sessions that this pod owns or has sockets of. idx_ownership_pod_id, idx_sockets_pod_id.
+SELECT i.*, o.pod_id AS owner_pod_id, o.epoch AS owner_epoch
+FROM (SELECT session_id FROM session.ownership WHERE pod_id = $1
+      UNION SELECT session_id FROM session.sockets WHERE pod_id = $1) mine
+JOIN simulator.instances i USING (session_id) JOIN session.ownership o USING (session_id)
+WHERE i.status = 'RUNNING';
 
 -- name: simulators.stop_inactive
--- No call of a user and no socket for the timeout. Their workloads follow through the reconciler.
+-- No call of a user and no socket for the timeout, as far as the pods have written it. Their workloads follow through the
+-- reconciler.
 UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = 'inactive'
 WHERE simulator_id IN (
     SELECT i.simulator_id FROM simulator.instances i
     WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING')
-      AND i.last_active < now() - make_interval(secs => $1)
+      AND i.last_active < (SELECT session.activity_written_until()) - make_interval(secs => $1)
       AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = i.session_id)
     ORDER BY i.simulator_id LIMIT 100 FOR UPDATE SKIP LOCKED)
 RETURNING *;
 
--- name: simulators.stop_all
--- A pod goes, and these go with it: those of some sessions, or all ($2 null) where no pod is left to look after them.
-UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = $1
-WHERE status IN ('CREATING', 'STARTING', 'RUNNING') AND ($2::text[] IS NULL OR session_id = ANY ($2))
+-- name: simulators.stop_of_pod
+-- A pod goes, and by policy the simulators of what it owns go with it.
+UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = $2
+WHERE simulator_id IN (
+    SELECT i.simulator_id FROM simulator.instances i JOIN session.ownership o USING (session_id)
+    WHERE o.pod_id = $1 AND i.status IN ('CREATING', 'STARTING', 'RUNNING')
+    ORDER BY i.simulator_id FOR UPDATE OF i)
 RETURNING *;
+
+-- name: simulators.stop_as_last
+SELECT * FROM session.stop_as_last($1, $2);
 
 -- name: simulators.prune
 -- Rows at their end are kept for a while, for whoever asks what became of theirs; an ERROR row stays as long as
@@ -85,10 +130,12 @@ DELETE FROM simulator.instances WHERE simulator_id IN (
       AND EXISTS (SELECT 1 FROM simulator.instances n
                   WHERE n.session_id = i.session_id AND n.created_at > i.created_at)
       AND NOT EXISTS (SELECT 1 FROM simulator.teardowns t WHERE t.simulator_id = i.simulator_id)
-    LIMIT 1000);
+    ORDER BY i.simulator_id LIMIT 1000 FOR UPDATE SKIP LOCKED);
 
--- name: simulators.counts
-SELECT status, count(*) FROM simulator.instances GROUP BY status;
+-- name: simulators.count_running_of_pod
+-- Of the sessions that this pod owns: the sum over all pods is the number of running simulators. idx_ownership_pod_id.
+SELECT count(*) FROM session.ownership o JOIN simulator.instances i USING (session_id)
+WHERE o.pod_id = $1 AND i.status = 'RUNNING';
 
 -- name: teardowns.lease
 -- Leased, not locked, during the call: a pod that dies in the middle holds nothing for longer than the lease.
