@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fault_times import FaultTimes
 from tests.support.measured import Measured
 from tests.support.servers import Database, TestServers
 
@@ -15,10 +16,16 @@ OUTAGE_S = 60.0  # the fault table's; FAULT_SCALE=1 makes it so long
 SHORTEST_OUTAGE_S = 3.0
 
 
+@pytest.fixture(scope="session")
+def times() -> FaultTimes:
+    """In `make faults` those of the table and the defaults, in `make test` the shortest that tell."""
+    return FaultTimes(float(os.environ.get("FAULT_SCALE", "0.05")))
+
+
 @pytest.fixture
-def outage_s() -> float:
-    """How long a fault lasts: in `make faults` the table's 60 s, in `make test` the shortest that tells."""
-    return max(SHORTEST_OUTAGE_S, OUTAGE_S * float(os.environ.get("FAULT_SCALE", "0.05")))
+def outage_s(times: FaultTimes) -> float:
+    """How long a fault lasts."""
+    return max(SHORTEST_OUTAGE_S, OUTAGE_S * times.scale)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.support.api_client import ApiClient
-from tests.support.exchange_process import exchange_process
 from tests.support.followers import Follower
 from tests.support.measured import Measured
 from tests.support.pod_process import pod_process
@@ -16,6 +15,7 @@ from tests.support.servers import Database, TestServers
 from tests.support.service import bearer
 from tests.support.stalled_reader import StalledReader
 from tests.support.waiting import eventually
+from tests.support.workloads import shared_exchange
 
 READERS = 200
 OF_ONE_SESSION = 8
@@ -28,13 +28,8 @@ async def test_200_readers_that_stop(
     servers: TestServers, database: Database, tmp_path: Path, measured: Measured
 ) -> None:
     users = [f"user-{number}" for number in range(READERS // OF_ONE_SESSION)]
-    async with exchange_process(UPDATE_INTERVAL_MS="50") as exchange_port:
-        environ = {
-            **database.environ(),
-            **servers.redis_environ(),
-            "SIMULATOR_BACKEND": "service",
-            "EXCHANGE_MANAGER_SERVICE": f"127.0.0.1:{exchange_port}",
-        }
+    async with shared_exchange(tmp_path, UPDATE_INTERVAL_MS="50") as exchange:
+        environ = {**database.environ(), **servers.redis_environ(), **exchange.environ}
         async with pod_process(tmp_path, environ) as pod, AsyncExitStack() as exits:
             await pod.is_ready()
             for user in [*users, "reader"]:

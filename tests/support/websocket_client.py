@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -17,6 +17,13 @@ import msgspec
 from tests.support.service import Service, bearer
 
 RECEIVE_LIMIT_S = 10.0
+
+
+class HasHttp(Protocol):
+    """A pod, in this process or in one of its own."""
+
+    @property
+    def http(self) -> aiohttp.ClientSession: ...
 
 
 class ClosedError(Exception):
@@ -84,7 +91,7 @@ class Client:
 
 @asynccontextmanager
 async def connect(
-    service: Service,
+    service: HasHttp,
     user_id: str = "user-1",
     *,
     headers: Mapping[str, str] | None = None,
