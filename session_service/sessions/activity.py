@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from session_service.database.sessions import SessionRepository
 
@@ -12,19 +13,33 @@ _BATCH = 1000
 
 
 class ActivityLog:
-    """Remembers when each session was used, and writes what PostgreSQL does not know yet.
+    """Remembers when each session was used, and writes what PostgreSQL does not know yet, and how far it has.
 
     An entry says when the use was, not when it was written: a session that was used before its expiry, and from then
-    on never paused for as long as its timeout, is extended even when PostgreSQL was away meanwhile.
+    on never paused for as long as its timeout, is extended even when PostgreSQL was away meanwhile: no pod lets
+    sessions expire that ran out after the last flush of any live one.
+
+    ``pod_id`` is asked at every flush. Uses are written also where this pod has no row, since it was taken for dead.
     """
 
-    def __init__(self, repository: SessionRepository, *, timeout_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        repository: SessionRepository,
+        *,
+        timeout_s: float,
+        clock: Callable[[], float],
+        pod_id: Callable[[], str],
+    ) -> None:
         self._repository = repository
         self._clock = clock
+        self._pod_id = pod_id
         self._timeout_s = timeout_s
         self._write_every_s = min(timeout_s * _WRITE_EVERY_PART, _WRITE_EVERY_MAX_S)
         self._unwritten: dict[str, tuple[float, float]] = {}  # the first and the last use
         self._written: dict[str, float] = {}
+        self._forget_written_at = clock() + self._write_every_s
+        # PostgreSQL's instant of an answer: what was used before is in _unwritten, or written.
+        self._collected_until: datetime | None = None
 
     def touch(self, session_id: str) -> None:
         """The session was used now. Costs two dictionary look-ups; never blocks."""
@@ -45,22 +60,35 @@ class ActivityLog:
         self._written.pop(session_id, None)
 
     async def flush(self) -> None:
-        """Write what is due. Raises DatabaseUnavailableError; what could not be written is kept for the next time.
+        """Write what is due, and up to when there is nothing else: one statement, also where nothing was used.
 
-        It must not pass in silence: whoever expires sessions next would not know of activity that extends them.
+        Raises DatabaseUnavailableError; what could not be written is kept for the next time, and until then nothing
+        expires on any pod that ran out after the last time.
         """
-        while self._unwritten:
-            batch = dict(list(self._unwritten.items())[:_BATCH])
-            now = self._clock()
-            await self._repository.touch(
-                {session_id: (now - first, now - last) for session_id, (first, last) in batch.items()}
-            )
-            for session_id, use in batch.items():
-                self._written[session_id] = use[1]
-                if self._unwritten.get(session_id) == use:
-                    del self._unwritten[session_id]
-            if len(batch) < _BATCH:
-                break
-        horizon = self._clock() - self._write_every_s
-        for session_id in [key for key, at in self._written.items() if at < horizon]:
-            del self._written[session_id]  # the next touch writes anyway
+        due = list(self._unwritten.items())
+        collected_until = self._collected_until
+        while len(due) > _BATCH:
+            batch, due = due[:_BATCH], due[_BATCH:]
+            await self._write(batch, None)
+        self._collected_until = await self._write(due, collected_until)
+        now = self._clock()
+        if now >= self._forget_written_at:
+            self._forget_written_at = now + self._write_every_s
+            horizon = now - self._write_every_s
+            for session_id in [key for key, at in self._written.items() if at < horizon]:
+                del self._written[session_id]  # the next touch writes anyway
+
+    async def _write(
+        self, batch: list[tuple[str, tuple[float, float]]], collected_until: datetime | None
+    ) -> datetime:
+        now = self._clock()
+        answered_at = await self._repository.flush_activity(
+            {session_id: (now - first, now - last) for session_id, (first, last) in batch},
+            self._pod_id(),
+            collected_until,
+        )
+        for session_id, use in batch:
+            self._written[session_id] = use[1]
+            if self._unwritten.get(session_id) == use:
+                del self._unwritten[session_id]
+        return answered_at

@@ -44,7 +44,7 @@ class Metrics:
         self.rest_request_duration_seconds = self._histogram(
             "rest_request_duration_seconds", "Time from a request's head to its answer", _REST_BUCKETS_S
         )
-        self.active_sessions = self._gauge("active_sessions", "Unexpired sessions of the whole database")
+        self.active_sessions = self._gauge("active_sessions", "Unexpired sessions that this pod owns")
         self.operations_total = self._counter("operations_total", "Session operations done", "operation")
 
         self.websocket_connections = self._gauge("websocket_connections", "Open WebSocket connections")
@@ -54,7 +54,9 @@ class Metrics:
         )
         self.websocket_errors_total = self._counter("websocket_errors_total", "WebSocket errors", "type")
 
-        self.active_simulators = self._gauge("active_simulators", "Running simulators of the whole database")
+        self.active_simulators = self._gauge(
+            "active_simulators", "Running simulators of the sessions that this pod owns"
+        )
         self.simulator_operations_total = self._counter(
             "simulator_operations_total", "Simulator operations and how they ended", "operation", "status"
         )
@@ -88,6 +90,7 @@ class Metrics:
             "drain_seconds", "How long this pod drained, set when its last socket is gone; 0 while it is not"
         )
         self.orphans_removed_total = self._counter("orphans_removed_total", "Leftovers removed", "kind")
+        self.sweeper = self._gauge("sweeper", "1 on the pod that makes the rounds that are made once for all pods")
 
         self.admission_refused_total = self._counter(
             "admission_refused_total", "New connections that were told to come back later", "reason"

@@ -14,6 +14,8 @@ ROUNDS = {
     "pod_beat",
     "session_expiry",
     "session_cleanup",
+    "sweeper_lease",
+    "pod_purge",
     "activity_flush",
     "metadata_flush",
     "presence_flush",

@@ -92,12 +92,13 @@ async def test_an_expired_session_makes_room_for_a_new_one(api: ApiClient, sql: 
 
 async def test_activity_before_expiry_extends_although_it_is_written_after_it(api: ApiClient, sql: Sql) -> None:
     session_id = await api.open_session()
-    touch = load_queries()["sessions.touch"]
+    flush = load_queries()["sessions.flush_activity"]
     async with sql.transaction():  # holds the row: no expiry round comes between
         await sql.execute("UPDATE session.active_sessions SET expires_at = now() - interval '2 s'")
-        await sql.execute(touch, [session_id], [1.0], [1.0], 3600.0)  # one second ago it had run out
+        # One second ago it had run out.
+        await sql.execute(flush, "other-pod#1", None, [session_id], [1.0], [1.0], 3600.0)
         assert await sql.fetchval(EXPIRES_AT, session_id) < time.time()
-        await sql.execute(touch, [session_id], [3.0], [1.0], 3600.0)
+        await sql.execute(flush, "other-pod#1", None, [session_id], [3.0], [1.0], 3600.0)
         assert await sql.fetchval(EXPIRES_AT, session_id) > time.time() + 3500
 
 
@@ -105,14 +106,15 @@ async def test_what_is_marked_expired_is_never_revived(api: ApiClient, sql: Sql)
     session_id = await api.open_session()
     await sql.execute(RUN_OUT, session_id)
     await sql.fetch("SELECT session.expire_sessions()")
-    await sql.execute(load_queries()["sessions.touch"], [session_id], [60.0], [0.0], 3600.0)
+    flush = load_queries()["sessions.flush_activity"]
+    await sql.execute(flush, "other-pod#1", None, [session_id], [60.0], [0.0], 3600.0)
     await api.call("POST", f"/api/sessions/{session_id}/keepalive")
     row = await sql.fetchrow("SELECT status, expires_at < now() AS over FROM session.active_sessions")
     assert tuple(row or ()) == ("EXPIRED", True)
 
 
-async def test_the_expiry_round_writes_activity_first(service: Service, sql: Sql) -> None:
-    """A call, then the expiry, then the round: the call wins."""
+async def test_the_expiry_round_waits_for_activity_that_is_not_written(service: Service, sql: Sql) -> None:
+    """A call, then the expiry, then the rounds: the call wins."""
     api = ApiClient(service.http)
     session_id = await api.open_session()
     ops = service.server._sessions.session_ops
@@ -122,8 +124,13 @@ async def test_the_expiry_round_writes_activity_first(service: Service, sql: Sql
         ops.touch(session_id)
         await asyncio.sleep(0.05)
         await sql.execute("UPDATE session.active_sessions SET expires_at = clock_timestamp() - interval '10 ms'")
+    await ops.expire()
     await ops.cleanup()
-    assert await sql.fetchval(EXPIRES_AT, session_id) > time.time() + 3500
+
+    async def is_extended() -> bool:
+        return bool(await sql.fetchval(EXPIRES_AT, session_id) > time.time() + 3500)
+
+    await eventually(is_extended, within_s=2, what="the call counts")
 
 
 async def test_deleting_ends_the_socket_with_4503(api: ApiClient, service: Service) -> None:
@@ -150,9 +157,9 @@ async def test_expired_rows_are_deleted_in_the_end(make_service: Callable[..., A
     api = ApiClient(service.http)
     session_id = await api.open_session()
     await sql.execute(RUN_OUT, session_id)
-    await service.server._sessions.session_ops.cleanup()
 
     async def is_gone() -> bool:
+        await service.server._sessions.session_ops.cleanup()
         return (await api.call("GET", f"/api/sessions/{session_id}"))[0] == 404
 
     await eventually(is_gone, within_s=2, what="404")
@@ -168,6 +175,10 @@ async def test_every_end_is_told_also_of_more_than_one_batch(service: Service, s
             " SELECT 's' || n, 'u' || n, 'd', 'INACTIVE', clock_timestamp() FROM generate_series(1, 2500) n"
         )
         await sql.execute("INSERT INTO session.session_metadata SELECT session_id FROM session.active_sessions")
-    await service.server._sessions.session_ops.cleanup()
-    assert await sql.fetchval("SELECT count(*) FROM session.active_sessions") == 0
+
+    async def none_is_left() -> bool:
+        await service.server._sessions.session_ops.cleanup()
+        return bool(await sql.fetchval("SELECT count(*) = 0 FROM session.active_sessions"))
+
+    await eventually(none_is_left, within_s=5, what="every row deleted")
     assert len(told - {None}) == 2500

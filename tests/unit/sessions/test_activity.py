@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,20 +11,27 @@ from session_service.database.sessions import SessionRepository
 from session_service.errors import DatabaseUnavailableError
 from session_service.sessions.activity import ActivityLog
 
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+
 
 class FailingSessions(SessionRepository):
-    """Keeps what was written; ``away`` while PostgreSQL does not answer."""
+    """Keeps what was written; ``away`` while PostgreSQL does not answer. Its clock ticks with each answer."""
 
     def __init__(self) -> None:
         self.away = False
         self.written: list[dict[str, tuple[float, float]]] = []
-        self.attempts = 0
+        self.pods: list[str] = []
+        self.collected: list[int | None] = []  # ticks
 
-    async def touch(self, uses_s: Mapping[str, tuple[float, float]]) -> None:
-        self.attempts += 1
+    async def flush_activity(
+        self, uses_s: Mapping[str, tuple[float, float]], pod_id: str, collected_until: datetime | None
+    ) -> datetime:
         if self.away:
             raise DatabaseUnavailableError
         self.written.append(dict(uses_s))
+        self.pods.append(pod_id)
+        self.collected.append(None if collected_until is None else (collected_until - EPOCH).seconds)
+        return EPOCH + timedelta(seconds=len(self.written))
 
 
 class Clock:
@@ -46,7 +54,7 @@ def sessions() -> FailingSessions:
 
 @pytest.fixture
 def activity(sessions: FailingSessions, clock: Clock) -> ActivityLog:
-    return ActivityLog(sessions, timeout_s=100, clock=clock)
+    return ActivityLog(sessions, timeout_s=100, clock=clock, pod_id=lambda: "pod#1")
 
 
 async def test_an_entry_says_when_the_activity_was_not_when_it_is_written(
@@ -70,12 +78,40 @@ async def test_a_use_is_from_its_first_to_its_last_moment(
     assert sessions.written == [{"a": (3.0, 0.0)}]
 
 
-async def test_nothing_to_write_is_no_statement(activity: ActivityLog, sessions: FailingSessions) -> None:
-    await activity.flush()
+async def test_what_is_written_is_not_written_again(activity: ActivityLog, sessions: FailingSessions) -> None:
     activity.touch("a")
     await activity.flush()
     await activity.flush()
-    assert sessions.attempts == 1
+    assert sessions.written == [{"a": (0.0, 0.0)}, {}]
+
+
+async def test_each_flush_says_that_all_is_written_up_to_the_answer_before(
+    activity: ActivityLog, sessions: FailingSessions
+) -> None:
+    for _ in range(3):
+        await activity.flush()
+    assert sessions.collected == [None, 1, 2]
+
+
+async def test_a_flush_that_failed_says_nothing_and_the_next_no_more_than_it_would_have(
+    activity: ActivityLog, sessions: FailingSessions
+) -> None:
+    await activity.flush()
+    sessions.away = True
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError):
+            await activity.flush()
+    sessions.away = False
+    await activity.flush()
+    assert sessions.collected == [None, 1]
+
+
+async def test_the_pod_is_asked_for_anew_at_each_flush(sessions: FailingSessions, clock: Clock) -> None:
+    incarnations = iter(["pod#1", "pod#2"])
+    log = ActivityLog(sessions, timeout_s=100, clock=clock, pod_id=lambda: next(incarnations))
+    await log.flush()
+    await log.flush()
+    assert sessions.pods == ["pod#1", "pod#2"]
 
 
 async def test_writes_are_throttled_to_a_tenth_of_the_timeout(
@@ -85,11 +121,11 @@ async def test_writes_are_throttled_to_a_tenth_of_the_timeout(
         activity.touch("a")
         await activity.flush()
         clock.now += 0.1
-    assert len(sessions.written) == 1
+    assert sum(map(len, sessions.written)) == 1
     clock.now += 0.01
     activity.touch("a")
     await activity.flush()
-    assert len(sessions.written) == 2
+    assert sum(map(len, sessions.written)) == 2
 
 
 async def test_an_outage_keeps_what_could_not_be_written(
@@ -124,14 +160,17 @@ async def test_a_pause_as_long_as_the_timeout_ends_a_use(
 
 async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
     class TouchedMeanwhile(FailingSessions):
-        async def touch(self, uses_s: Mapping[str, tuple[float, float]]) -> None:
-            await super().touch(uses_s)
+        async def flush_activity(
+            self, uses_s: Mapping[str, tuple[float, float]], pod_id: str, collected_until: datetime | None
+        ) -> datetime:
+            answered_at = await super().flush_activity(uses_s, pod_id, collected_until)
             if len(self.written) == 1:
                 clock.now += 5
                 log.touch("a")
+            return answered_at
 
     sessions = TouchedMeanwhile()
-    log = ActivityLog(sessions, timeout_s=10, clock=clock)
+    log = ActivityLog(sessions, timeout_s=10, clock=clock, pod_id=lambda: "pod#1")
     log.touch("a")
     await log.flush()
     clock.now += 1
@@ -147,8 +186,21 @@ async def test_a_session_that_is_over_is_forgotten(activity: ActivityLog, sessio
     assert sessions.written == [{"b": (0.0, 0.0)}]
 
 
-async def test_more_than_a_batch_goes_in_several_statements(activity: ActivityLog, sessions: FailingSessions) -> None:
+async def test_of_several_statements_only_the_last_says_that_all_is_written(
+    activity: ActivityLog, sessions: FailingSessions
+) -> None:
+    await activity.flush()
     for number in range(2500):
         activity.touch(str(number))
     await activity.flush()
-    assert [len(batch) for batch in sessions.written] == [1000, 1000, 500]
+    assert [len(batch) for batch in sessions.written] == [0, 1000, 1000, 500]
+    assert sessions.collected == [None, None, None, 1]
+
+
+async def test_what_was_written_long_ago_is_forgotten(clock: Clock, sessions: FailingSessions) -> None:
+    activity = ActivityLog(sessions, timeout_s=100, clock=clock, pod_id=lambda: "pod#1")
+    for number in range(100):
+        activity.touch(str(number))
+        await activity.flush()
+        clock.now += 1
+    assert len(activity._written) <= 20

@@ -1,0 +1,127 @@
+-- Rounds that one pod makes for all, and how they know of activity that other pods have not written yet.
+
+-- ---------------------------------------------------------------------------------------------------------
+-- All activity of this pod up to here is written. A new row begins with its own instant: nothing was used here before.
+ALTER TABLE session.pods ADD COLUMN flushed_until TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT clock_timestamp();
+
+-- Which pod makes the rounds that are made once for all pods. A short lease: who holds it renews it every second.
+CREATE TABLE session.sweeper (
+    singleton BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (singleton),
+    pod_id TEXT,
+    held_until TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO session.sweeper DEFAULT VALUES;
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Up to when the activity of every live pod is written: what had run out by then has run out for good, and of what runs
+-- out later a pod may still know a use. Stands still while a pod cannot write, until it can or is seen to be dead.
+CREATE FUNCTION session.activity_written_until() RETURNS TIMESTAMP WITH TIME ZONE AS $$
+    SELECT least(clock_timestamp(), min(flushed_until)) FROM session.pods WHERE NOT dead;
+$$ LANGUAGE sql STABLE;
+
+-- Writes uses of sessions, and how far this pod has written them; returns the instant for the pod's next call. Per session
+-- p_since_s and p_until_s: how long ago the first and the last of its uses were. What was used before it ran out is
+-- extended, however late that is written; what is marked EXPIRED stays so.
+-- p_collected_until is what the pod's last call returned: what was used before that, was in its memory when the answer
+-- came, and so it is in this call or in one before. It compares instants of PostgreSQL only. Null: nothing is known yet.
+CREATE FUNCTION session.flush_activity(
+    p_pod_id TEXT, p_collected_until TIMESTAMP WITH TIME ZONE,
+    p_session_ids TEXT[], p_since_s DOUBLE PRECISION[], p_until_s DOUBLE PRECISION[], p_timeout INTERVAL
+) RETURNS TIMESTAMP WITH TIME ZONE AS $$
+BEGIN
+    IF cardinality(p_session_ids) > 0 THEN
+        -- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
+        WITH activity AS (
+            SELECT t.session_id, now() - make_interval(secs => t.since_s) AS since,
+                   now() - make_interval(secs => t.until_s) AS at
+            FROM unnest(p_session_ids, p_since_s, p_until_s) AS t (session_id, since_s, until_s)
+        ), locked AS (
+            SELECT s.session_id, activity.at
+            FROM session.active_sessions s JOIN activity USING (session_id)
+            WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.since
+            ORDER BY s.session_id
+            FOR UPDATE OF s
+        ), touched AS (
+            UPDATE session.active_sessions s
+            SET last_active = greatest(s.last_active, locked.at),
+                expires_at = greatest(s.expires_at, locked.at + p_timeout)
+            FROM locked WHERE s.session_id = locked.session_id
+            RETURNING s.session_id, locked.at
+        )
+        UPDATE simulator.instances i
+        SET last_active = greatest(i.last_active, touched.at)
+        FROM touched
+        WHERE i.session_id = touched.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING');
+    ELSE
+        -- Nothing to lose: after a crash of PostgreSQL the pod says it again. Uses do wait for the disk, since the pod
+        -- forgets them.
+        PERFORM set_config('synchronous_commit', 'off', TRUE);
+    END IF;
+    UPDATE session.pods SET flushed_until = p_collected_until
+    WHERE pod_id = p_pod_id AND p_collected_until IS NOT NULL;
+    RETURN clock_timestamp();
+END;
+$$ LANGUAGE plpgsql;
+
+-- ---------------------------------------------------------------------------------------------------------
+DROP FUNCTION session.expire_sessions(TEXT, INTEGER);
+
+-- Marks what had run out at p_until: final, and its simulators are to stop. Returns the sessions that it marked.
+CREATE FUNCTION session.expire_sessions(
+    p_user_id TEXT DEFAULT NULL, p_limit INTEGER DEFAULT 1000,
+    p_until TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp()
+) RETURNS TABLE (expired_session_id TEXT, expired_user_id TEXT) AS $$
+BEGIN
+    RETURN QUERY
+    WITH due AS (
+        SELECT a.session_id FROM session.active_sessions a
+        WHERE a.status <> 'EXPIRED' AND a.expires_at <= p_until
+          AND (p_user_id IS NULL OR a.user_id = p_user_id)
+        ORDER BY a.session_id
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    ), marked AS (
+        UPDATE session.active_sessions a SET status = 'EXPIRED'
+        FROM due WHERE a.session_id = due.session_id
+        RETURNING a.session_id, a.user_id
+    ), stopped AS (
+        UPDATE simulator.instances i SET status = 'STOPPING', target = 'STOPPED', reason = 'session_expired'
+        FROM marked WHERE i.session_id = marked.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING')
+    )
+    SELECT marked.session_id, marked.user_id FROM marked;
+END;
+$$ LANGUAGE plpgsql;
+
+DROP FUNCTION session.cleanup_round();
+
+-- The cleanup round: deletes what is marked EXPIRED, up to p_limit sessions; how many it deleted. What has run out but is
+-- not marked is left: a pod may know of a use, and nobody has told of the end.
+-- One pod at a time, by a lock that is the transaction's, so that it cannot be lost with a pooled connection. Everything
+-- is locked in the order in which all other writers lock it: the cascade has its own.
+CREATE FUNCTION session.cleanup_round(p_limit INTEGER) RETURNS INTEGER AS $$
+DECLARE
+    over TEXT[];
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('session.cleanup', 0)) THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(held.session_id) INTO over FROM (
+        SELECT a.session_id FROM session.active_sessions a
+        WHERE a.expires_at < NOW() AND a.status = 'EXPIRED'
+        ORDER BY a.session_id LIMIT p_limit FOR UPDATE) held;
+    IF over IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM 1 FROM session.ownership o WHERE o.session_id = ANY (over) ORDER BY o.session_id FOR UPDATE;
+    PERFORM 1 FROM simulator.instances i WHERE i.session_id = ANY (over) ORDER BY i.simulator_id FOR UPDATE;
+    PERFORM 1 FROM session.session_metadata m WHERE m.session_id = ANY (over) ORDER BY m.session_id FOR UPDATE;
+    -- The documented function deletes whatever has run out: it is the one to call where that is what is held here.
+    IF cardinality(over) = (
+        SELECT count(*) FROM (
+            SELECT 1 FROM session.active_sessions a WHERE a.expires_at < NOW() LIMIT p_limit + 1) run_out) THEN
+        RETURN session.cleanup_expired_sessions();
+    END IF;
+    DELETE FROM session.active_sessions a WHERE a.session_id = ANY (over);
+    RETURN cardinality(over);
+END;
+$$ LANGUAGE plpgsql;
