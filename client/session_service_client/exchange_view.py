@@ -1,0 +1,54 @@
+"""What a client knows of its simulator, over all its sockets. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from session_service_client.events import ExchangeData, OrderUpdate, Portfolio, Position, Quote
+
+
+class ExchangeView:
+    """The position, and the latest of everything up to it.
+
+    ``orders`` holds the last update of each order that the simulator remembered at the last snapshot or that came
+    since.
+    """
+
+    __slots__ = ("orders", "portfolio", "position", "quotes")
+
+    def __init__(self) -> None:
+        self.position: Position | None = None
+        self.quotes: dict[str, Quote] = {}
+        self.orders: dict[str, OrderUpdate] = {}
+        self.portfolio: Portfolio | None = None
+
+    def apply(self, data: ExchangeData) -> ExchangeData | None:
+        """Take a frame that kept its own socket's rule; what of it was new, or None.
+
+        Only over two sockets can something be known already: the new one begins where the old one was when it was
+        opened, and the old one went on meanwhile. Then an order update counts if its number is above the position.
+        """
+        position = self.position
+        if position is not None and position.epoch == data.epoch:
+            if data.sequence < position.sequence:
+                return None
+            if not data.snapshot and data.from_sequence <= position.sequence:
+                if data.sequence == position.sequence:
+                    return None
+                data = replace(
+                    data,
+                    from_sequence=position.sequence + 1,
+                    order_updates=tuple(one for one in data.order_updates if one.sequence > position.sequence),
+                )
+        if data.snapshot:
+            self.quotes = {}
+            self.orders = {}
+            self.portfolio = None
+        for quote in data.quotes:
+            self.quotes[quote.symbol] = quote
+        for update in data.order_updates:
+            self.orders[update.order_id] = update
+        if data.portfolio is not None:
+            self.portfolio = data.portfolio
+        self.position = data.position
+        return data
