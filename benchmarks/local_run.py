@@ -13,19 +13,20 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from session_service.clients.token_signer import sign_token
-from session_service.local.ports import free_port
+from session_service.local.ports import free_port, is_free
 
 READY_LIMIT_S = 60.0
 
 
 class LocalRun:
-    """``with LocalRun() as run``: embedded servers and one pod, in a data directory of their own.
+    """``with LocalRun() as run``: embedded servers and pods, in a data directory of their own.
 
-    ``environ`` goes to the pod. ``ready_s`` is how long it took from the start of the process to the ready line.
+    ``environ`` goes to the pods. ``ready_s`` is how long it took from the start of the process to the ready line.
     """
 
-    def __init__(self, environ: dict[str, str] | None = None, data_dir: Path | None = None) -> None:
-        self.port = free_port()
+    def __init__(self, environ: dict[str, str] | None = None, data_dir: Path | None = None, *, pods: int = 1) -> None:
+        self._pods = pods
+        self.port = _first_of_free_ports(pods)
         self.url = f"http://127.0.0.1:{self.port}"
         self.ready_s = 0.0
         self._environ = {**os.environ, **(environ or {})}
@@ -37,7 +38,7 @@ class LocalRun:
         began_s = time.monotonic()
         command = [sys.executable, "-m", "session_service", "local"]
         self._process = subprocess.Popen(
-            [*command, "--port", str(self.port), "--data-dir", str(self.data_dir)],
+            [*command, "--port", str(self.port), "--pods", str(self._pods), "--data-dir", str(self.data_dir)],
             env=self._environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -65,6 +66,11 @@ class LocalRun:
         return pid
 
     @property
+    def pod_pids(self) -> list[int]:
+        """In the order of the ports, of which the first is ``port``."""
+        return [pod["pid"] for pod in self._description["pods"]]
+
+    @property
     def postgres_dsn(self) -> str:
         dsn: str = self._description["postgres"]
         return dsn
@@ -74,3 +80,11 @@ class LocalRun:
 
     def bearer(self, user_id: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user_id)}"}
+
+
+def _first_of_free_ports(count: int) -> int:
+    """As many in a row as there are pods."""
+    while True:
+        first = free_port()
+        if all(is_free(port) for port in range(first, first + count)):
+            return first

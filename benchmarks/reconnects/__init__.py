@@ -1,0 +1,1 @@
+"""Clients that come back: the system and the clients of ``benchmarks.resume`` and ``benchmarks.drain``."""
