@@ -33,6 +33,7 @@ from session_service.sessions.ownership import SessionOwnership
 from session_service.sessions.pod_membership import PodMembership
 from session_service.sessions.reconnection import Reconnection
 from session_service.sessions.session_ops import SessionOps
+from session_service.sessions.simulator_changes import SimulatorChanges
 from session_service.sessions.simulator_ops import SimulatorOps
 from session_service.sessions.sweeper import RENEW_EVERY_S, Sweeper
 from session_service.simulators.backend import SimulatorBackend
@@ -184,11 +185,17 @@ class SessionServer:
             pod_id=self._pod_id,
             max_per_user=settings.session.max_per_user,
         )
+        self._simulator_changes = SimulatorChanges(database.sockets, database.events, pod_id=self._pod_id)
         self._sessions = SessionManager(
             session_ops,
             SimulatorOps(session_ops, self._simulators, self._exchange, metrics),
             Reconnection(
-                database.sessions, session_ops, database.events, pod_name=pod_name, pod_id=self._membership.pod_id
+                database.sessions,
+                database.sockets,
+                session_ops,
+                database.events,
+                pod_name=pod_name,
+                pod_id=self._pod_id,
             ),
             ConnectionQuality(self._metadata),
         )
@@ -419,7 +426,8 @@ class SessionServer:
         await self._membership.ensure_registered()
 
     async def _socket_round(self) -> None:
-        self._websockets.sessions_lost(await self._sessions.reconnection.round())
+        await self._websockets.socket_round()
+        await self._simulator_changes.round(self._websockets.is_news)
 
     async def _simulator_inactivity(self) -> None:
         await self._simulators.stop_inactive(self._settings.simulator.inactivity_timeout_s)

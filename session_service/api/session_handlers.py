@@ -72,7 +72,9 @@ class SessionHandlers:
     async def handle_reconnect(self, request: web.Request, identity: Identity) -> web.Response:
         session_id = session_id_of(request)
         body = await read_body(request, self._reconnect_body)
-        session = await self._sessions.reconnection.reconnect(identity, session_id, body.device_id, body.attempt)
+        session = await self._sessions.reconnection.reconnect(
+            identity, session_id, body.device_id, body.client_id, body.attempt
+        )
         return json_response({"success": True, "session": await self._view(session, identity)})
 
     async def handle_end_session(self, request: web.Request, identity: Identity) -> web.Response:

@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,7 +52,6 @@ class EventBus:
         self._pod_name = pod_name
         self._sender = secrets.token_hex(8)  # a pod's name may be another's as well
         self._subscribers: list[Callable[[SessionEvent], None]] = []
-        self._foreign_subscribers: list[Callable[[SessionEvent], None]] = []
         self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._waiting = asyncio.Event()
 
@@ -61,15 +60,9 @@ class EventBus:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
-    def subscribe_foreign(self, callback: Callable[[SessionEvent], None]) -> Callable[[], None]:
-        """As ``subscribe``, for the events of other pods only."""
-        self._foreign_subscribers.append(callback)
-        return lambda: self._foreign_subscribers.remove(callback)
-
     def emit(self, event_type: EventType, **fields: Any) -> None:
         """Make an event of this pod and publish it; ``fields`` as in SessionEvent."""
-        now_ms = time.time_ns() // 1_000_000
-        self.publish(SessionEvent(event_type, self._pod_name, now_ms, sender=self._sender, **fields))
+        self.publish(self._event(event_type, **fields))
 
     def is_own(self, event: SessionEvent) -> bool:
         """Was it made by this pod?"""
@@ -77,19 +70,15 @@ class EventBus:
 
     def simulator_changed(self, simulator: Simulator, owner_pod_id: str | None = None) -> None:
         """Publish the state that a simulator's row has now. ``owner_pod_id``: whose reconciler has to act on it."""
-        self.emit(
-            _SIMULATOR_EVENTS.get(simulator.status, EventType.SIMULATOR_STATUS),
-            session_id=simulator.session_id,
-            user_id=simulator.user_id,
-            simulator_id=simulator.simulator_id,
-            status=simulator.status.value,
-            reason=simulator.reason,
-            owner_pod_id=owner_pod_id,
-        )
+        self.publish(self._simulator_event(simulator, owner_pod_id=owner_pod_id))
+
+    def tell_here(self, simulator: Simulator) -> None:
+        """A round found the state that a simulator's row has now: as if its event had come from elsewhere."""
+        self._deliver(self._simulator_event(simulator))
 
     def publish(self, event: SessionEvent) -> None:
         """Tell the subscribers here, now, and the other pods soon. Never blocks, never raises."""
-        _deliver(event, self._subscribers)
+        self._deliver(event)
         channel = PEER_CHANNEL if event.type in PEER_TYPES else CHANNEL
         self._outbox.append((channel, _encoder.encode(event)))
         self._waiting.set()
@@ -151,13 +140,25 @@ class EventBus:
             log.warning("event_unreadable")
             return
         if not self.is_own(event):  # our own were delivered when they were published
-            _deliver(event, self._subscribers)
-            _deliver(event, self._foreign_subscribers)
+            self._deliver(event)
 
+    def _event(self, event_type: EventType, **fields: Any) -> SessionEvent:
+        return SessionEvent(event_type, self._pod_name, time.time_ns() // 1_000_000, sender=self._sender, **fields)
 
-def _deliver(event: SessionEvent, subscribers: Iterable[Callable[[SessionEvent], None]]) -> None:
-    for subscriber in tuple(subscribers):
-        try:
-            subscriber(event)
-        except Exception:  # one subscriber's fault must not keep the event from the others
-            log.exception("event_subscriber_failed", event_type=event.type)
+    def _simulator_event(self, simulator: Simulator, **fields: Any) -> SessionEvent:
+        return self._event(
+            _SIMULATOR_EVENTS.get(simulator.status, EventType.SIMULATOR_STATUS),
+            session_id=simulator.session_id,
+            user_id=simulator.user_id,
+            simulator_id=simulator.simulator_id,
+            status=simulator.status.value,
+            reason=simulator.reason,
+            **fields,
+        )
+
+    def _deliver(self, event: SessionEvent) -> None:
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:  # one subscriber's fault must not keep the event from the others
+                log.exception("event_subscriber_failed", event_type=event.type)

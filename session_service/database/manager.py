@@ -12,6 +12,7 @@ from session_service.database.presence import PodPresence
 from session_service.database.redis import Redis
 from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
+from session_service.database.sockets import SocketRepository
 from session_service.database.sql_files import load_queries
 from session_service.database.sweeper import SweeperRepository
 from session_service.errors import SchemaError
@@ -30,6 +31,7 @@ class DatabaseManager:
         self.postgres = Postgres(settings.database, metrics)
         self.redis = Redis(settings.redis, redis_breaker)
         self.sessions = SessionRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
+        self.sockets = SocketRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
         self.simulators = SimulatorRepository(self.postgres, queries)
         self.pods = PodRepository(self.postgres, queries)
         self.ownership = OwnershipRepository(self.postgres, queries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -14,8 +14,6 @@ from session_service.database.sql_files import Queries
 from session_service.domain.session import Session
 from session_service.errors import SessionExpiredError, SessionLimitReachedError, SessionNotFoundError
 
-SocketKind = Literal["websocket", "sse"]
-
 
 class OpenedSession(msgspec.Struct, frozen=True):
     """What POST found or made. ``ended_session_id``: the session that made room for it."""
@@ -23,13 +21,6 @@ class OpenedSession(msgspec.Struct, frozen=True):
     session: Session
     is_new: bool
     ended_session_id: str | None = None
-
-
-class SocketRow(msgspec.Struct, frozen=True):
-    session_id: str
-    client_id: str
-    attempt: int
-    kind: SocketKind
 
 
 class SessionRepository:
@@ -163,17 +154,21 @@ class SessionRepository:
             repeatable=True,
         )
 
-    async def reconnected(self, session_id: str, user_id: str, fields: Mapping[str, Any]) -> Session | None:
+    async def reconnected(
+        self, session_id: str, user_id: str, client: str, attempt: int, fields: Mapping[str, Any]
+    ) -> Session | None:
+        """Count a reconnect, unless it was counted before; ``client`` is empty where it gave no id."""
         record = await self._postgres.fetch_row(
-            self._queries["sessions.reconnected"], session_id, user_id, fields, operation="reconnect_session"
+            self._queries["sessions.reconnected"],
+            session_id,
+            user_id,
+            client,
+            attempt,
+            fields,
+            operation="reconnect_session",
+            repeatable=True,
         )
         return session_of(record) if record else None
-
-    async def still_there(self, session_ids: Sequence[str]) -> set[str]:
-        records = await self._postgres.fetch(
-            self._queries["sessions.still_there"], session_ids, operation="check_sessions", repeatable=True
-        )
-        return {record["session_id"] for record in records}
 
     async def count_unexpired(self, pod_id: str) -> int:
         """How many unexpired sessions this pod owns."""
@@ -181,71 +176,3 @@ class SessionRepository:
             self._queries["sessions.count_of_pod"], pod_id, operation="count_sessions", repeatable=True
         )
         return count
-
-    async def open_socket(self, row: SocketRow, pod_id: str, fields: Mapping[str, Any]) -> bool:
-        """Count a socket. False: a later attempt of the same client is connected already.
-
-        Raises SessionNotFoundError, SessionExpiredError.
-        """
-        outcome = await self._postgres.fetch_value(
-            self._queries["sockets.open"],
-            row.session_id,
-            row.client_id,
-            pod_id,
-            row.attempt,
-            row.kind,
-            self._timeout_s,
-            fields,
-            operation="open_socket",
-            repeatable=True,
-        )
-        if outcome == "not_found":
-            raise SessionNotFoundError
-        if outcome == "expired":
-            raise SessionExpiredError
-        return bool(outcome == "opened")
-
-    async def close_socket(self, row: SocketRow, pod_id: str, fields: Mapping[str, Any], *, by_client: bool) -> None:
-        await self._postgres.execute(
-            self._queries["sockets.close"],
-            row.session_id,
-            row.client_id,
-            pod_id,
-            row.attempt,
-            by_client,
-            fields,
-            operation="close_socket",
-            repeatable=True,
-        )
-
-    async def tally_sockets(self, pod_id: str) -> tuple[int, set[str]]:
-        """How many sockets of this pod are counted, and which of their sessions are EXPIRED."""
-        record = await self._postgres.fetch_row(
-            self._queries["sockets.tally"], pod_id, operation="tally_sockets", repeatable=True
-        )
-        assert record is not None  # noqa: S101 - an aggregate returns one row, always
-        return record["sockets"], set(record["ended"] or ())
-
-    async def assert_sockets(self, rows: Sequence[SocketRow], pod_id: str) -> None:
-        await self._postgres.execute(
-            self._queries["sockets.assert_own"],
-            pod_id,
-            [row.session_id for row in rows],
-            [row.client_id for row in rows],
-            [row.attempt for row in rows],
-            [row.kind for row in rows],
-            operation="assert_sockets",
-            repeatable=True,
-        )
-
-    async def stray_sockets(self, open_rows: Sequence[SocketRow], pod_id: str) -> list[SocketRow]:
-        """This pod's rows beside ``open_rows``."""
-        records = await self._postgres.fetch(
-            self._queries["sockets.strays"],
-            pod_id,
-            [row.session_id for row in open_rows],
-            [row.client_id for row in open_rows],
-            operation="find_stray_sockets",
-            repeatable=True,
-        )
-        return [SocketRow(r["session_id"], r["client_id"], r["attempt"], r["kind"]) for r in records]

@@ -19,6 +19,7 @@ class SessionStatus(StrEnum):
 
 
 RECONNECTING_LIMIT_S = 120
+MAX_CONNECTIONS_PER_SESSION = 8  # over all pods, event streams included
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from aiohttp import web
 from session_service.clients.auth import AuthClient
 from session_service.config import QueryToken
 from session_service.domain.identity import ClientInfo, Identity
+from session_service.domain.reconnect import check_device
 from session_service.domain.session import Session
 from session_service.errors import (
     AuthenticationError,
@@ -21,7 +22,6 @@ from session_service.errors import (
     SessionNotFoundError,
 )
 from session_service.sessions.manager import SessionManager
-from session_service.sessions.reconnection import check_device
 from session_service.websocket.handshake import offered_subprotocols
 from session_service.websocket.origin import may_connect
 from session_service.wire import resume_query

@@ -50,6 +50,7 @@ class ClientConnection(ABC):
         "_clock",
         "_traffic",
         "_transport",
+        "arrival",
         "attachment",
         "attempt",
         "client_id",
@@ -57,6 +58,7 @@ class ClientConnection(ABC):
         "closed_by_peer",
         "ended",
         "entry",
+        "evicted",
         "identity",
         "is_open",
         "last_message_s",
@@ -83,9 +85,11 @@ class ClientConnection(ABC):
         self.attempt = attempt
         self.named = named
         self.identity = identity
+        self.arrival: int | None = None  # its number in session.sockets, once it is counted
         self.entry: SessionEntry | None = None
         self.attachment: Attachment | None = None
         self.last_message_s = self._clock()
+        self.evicted = False  # it made room for another: it goes as soon as its first frame is out
         self.is_open = False  # `connected` is out: other frames may follow
         self.quality = Quality.GOOD
         self.reconnect_recommended = False

@@ -270,7 +270,11 @@ class WebSocketDispatcher:
         success, gone, resumed, message = False, False, False, "reconnected"
         try:
             session = await self._sessions.reconnection.reconnect(
-                identity, entry.session_id, request.device_id, connection.attempt
+                identity,
+                entry.session_id,
+                request.device_id,
+                connection.client_id if connection.named else None,
+                connection.attempt,
             )
             entry.expires_at = session.expires_at
             success = True

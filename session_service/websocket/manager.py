@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 from aiohttp import web
@@ -13,10 +13,11 @@ from aiohttp.http import HttpVersion11
 
 from session_service.clients.auth import AuthClient
 from session_service.config import Settings
-from session_service.database.sessions import SocketKind
+from session_service.database.sockets import LostSocket, SocketKind
 from session_service.domain.events import EventType, SessionEvent
 from session_service.domain.identity import Identity
 from session_service.domain.session import EndReason
+from session_service.domain.simulator import Simulator
 from session_service.errors import (
     AuthenticationError,
     ConnectionReplacedError,
@@ -209,6 +210,7 @@ class WebSocketManager:
         if connection.attachment is not None:
             connection.attachment.start()
         connection.carry_out(held)
+        await self._make_room(connection)
 
     def on_message(self, connection: WebSocketConnection, message: ClientMessage) -> None:
         """A client's message, from the connection."""
@@ -340,6 +342,7 @@ class WebSocketManager:
                 self._refuse(connection, error)
             if connection.attachment is not None and not connection.is_leaving():
                 connection.attachment.start()
+            await self._make_room(connection)
             await connection.ended
         finally:
             await self._leave(connection)
@@ -359,12 +362,18 @@ class WebSocketManager:
         """
         session = opened.session
         structlog.contextvars.bind_contextvars(session_id=session.session_id, user_id=session.user_id)
-        placement = self.registry.add(connection, session)
+        added = self.registry.add(connection, session)
         entry = connection.entry
-        if placement.superseded or entry is None:
+        if not added or entry is None:
             raise ConnectionReplacedError
-        await self._sessions.reconnection.socket_opened(
-            session.session_id, session.user_id, connection.client_id, connection.attempt, kind
+        reconnection = self._sessions.reconnection
+        connection.arrival = await reconnection.socket_opened(
+            session.session_id,
+            session.user_id,
+            connection.client_id,
+            connection.attempt,
+            kind,
+            named=connection.named,
         )
         version = entry.simulator_version
         simulator = await self._sessions.simulator_ops.newest(session.session_id)
@@ -393,11 +402,32 @@ class WebSocketManager:
         except UnknownSymbolError as error:
             # The socket stays, under the filter it asked for: a `subscribe` mends it.
             connection.send(self._emitters.error(error))
-        for older in placement.replaced:
-            self._replace(older)
-        for silent in self.registry.over_limit(connection):
-            self._replace(silent, "connection_limit")
+        reconnection.first_frame_sent(connection.arrival)  # now older ones of the client go, here and elsewhere
+        if connection.evicted:
+            self._evict(connection)
         return entry
+
+    async def _make_room(self, connection: ClientConnection) -> None:
+        if connection.is_open and connection.arrival is not None:
+            await self._sessions.reconnection.make_room(connection.arrival, self._silent_s)
+
+    def _silent_s(self, session_id: str) -> Mapping[int, float]:
+        """For how long each of the session's connections here has said nothing, by arrival."""
+        now_s = self._clock()
+        return {arrival: now_s - one.last_message_s for arrival, one in self.registry.counted(session_id).items()}
+
+    def _supersede(self, connection: ClientConnection) -> None:
+        """A newer socket of the client is there."""
+        if self._draining:
+            connection.close(CloseCode.NORMAL, "moved")
+        else:
+            self._replace(connection)
+
+    def _evict(self, connection: ClientConnection) -> None:
+        """The session has too many, and this one was chosen."""
+        connection.evicted = True
+        if connection.is_open:  # `connected` is the first frame, also of many that come at once
+            self._replace(connection, "connection_limit")
 
     def _replace(self, connection: ClientConnection, reason: str = "newer_connection") -> None:
         connection.send(self._emitters.connection_replaced(reason))
@@ -429,13 +459,8 @@ class WebSocketManager:
             return
         if not self.registry.of_client(entry.session_id, connection.client_id):
             self._sessions.connection_quality.forget(entry.session_id, connection.client_id)
-            await self._sessions.reconnection.socket_closed(
-                entry.session_id,
-                entry.user_id,
-                connection.client_id,
-                connection.attempt,
-                by_client=connection.closed_by_peer,
-            )
+        if connection.arrival is not None:
+            await self._sessions.reconnection.socket_closed(connection.arrival, by_client=connection.closed_by_peer)
 
     # --- what happens elsewhere ----------------------------------------------------------------------------
 
@@ -450,9 +475,13 @@ class WebSocketManager:
         if event.type is EventType.SESSION_ENDED:
             self._end(self.registry.of_session(session_id), event.reason or EndReason.ENDED)
         elif event.type is EventType.CLIENT_CONNECTED:
-            if self._draining and event.pod_name != self._pod_name and event.client_id is not None:
-                for moved in self.registry.of_client(session_id, event.client_id):
-                    moved.close(CloseCode.NORMAL, "moved")
+            if event.client_id is not None and event.attempt is not None and event.arrival is not None:
+                for older in self.registry.outdone_by(session_id, event.client_id, event.attempt, event.arrival):
+                    self._supersede(older)
+        elif event.type is EventType.CLIENT_EVICTED:
+            evicted = self.registry.counted(session_id).get(event.arrival or 0)
+            if evicted is not None:
+                self._evict(evicted)
         elif event.simulator_id is not None and event.status is not None:
             if entry.simulator_changed(event.simulator_id, event.status, event.reason):
                 outgoing = self._emitters.simulator_status(entry)
@@ -461,10 +490,31 @@ class WebSocketManager:
                         connection.send(outgoing)
             self._streams.simulator_changed(session_id)
 
-    def sessions_lost(self, session_ids: Iterable[str]) -> None:
-        """Sessions that a round found ended, though no event came: as if it had."""
-        for session_id in session_ids:
-            self._end(self.registry.of_session(session_id), EndReason.ENDED)
+    async def socket_round(self) -> None:
+        """Find what a lost event would have told of the sockets here. Raises DatabaseUnavailableError."""
+        for lost in await self._sessions.reconnection.round(self._silent_s):
+            self._lose(lost)
+
+    def _lose(self, lost: LostSocket) -> None:
+        connection = self.registry.counted(lost.session_id).get(lost.arrival)
+        if connection is None:
+            return
+        match lost.verdict:
+            case "replaced":
+                self._supersede(connection)
+            case "evicted":
+                self._evict(connection)
+            case "expired":
+                self._end([connection], EndReason.EXPIRED)
+            case "ended":
+                self._end([connection], EndReason.ENDED)
+
+    def is_news(self, simulator: Simulator) -> bool:
+        """Whether the clients here were not told of this state yet."""
+        entry = self.registry.entry(simulator.session_id)
+        return entry is not None and entry.would_change(
+            simulator.simulator_id, simulator.status.value, simulator.reason
+        )
 
     def session_ids(self) -> tuple[str, ...]:
         """Sessions with a connection here."""

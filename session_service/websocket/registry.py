@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from session_service.domain.session import Session
 from session_service.websocket.connection import ClientConnection
 from session_service.websocket.session_entry import SessionEntry
-
-MAX_CONNECTIONS_PER_SESSION = 8
-
-
-class Placement(msgspec.Struct, frozen=True):
-    """What follows from a connection's arrival.
-
-    ``superseded``: a newer attempt of its client id is already here, so the arrival itself is the one to close.
-    ``replaced``: older attempts, to be closed once the arrival's first frame is out.
-    """
-
-    superseded: bool
-    replaced: tuple[ClientConnection, ...] = ()
 
 
 class WebSocketRegistry:
@@ -53,16 +38,12 @@ class WebSocketRegistry:
     def session_ids(self) -> tuple[str, ...]:
         return tuple(self._connections)
 
-    def add(self, connection: ClientConnection, session: Session) -> Placement:
-        """Register a connection under its client id and attempt, and say which others must go.
-
-        Of one client id the highest attempt stays; of equal ones the newest arrival. A superseded arrival is not
-        registered.
-        """
+    def add(self, connection: ClientConnection, session: Session) -> bool:
+        """Register a connection under its client id. False: a higher attempt is here, so it is the one to close."""
         others = self._connections.get(session.session_id, [])
-        same_client = [one for one in others if one.client_id == connection.client_id and not one.is_leaving()]
-        if any(one.attempt > connection.attempt for one in same_client):
-            return Placement(superseded=True)
+        for one in others:
+            if one.client_id == connection.client_id and one.attempt > connection.attempt and not one.is_leaving():
+                return False
         entry = self._entries.get(session.session_id)
         if entry is None:
             entry = self._entries[session.session_id] = SessionEntry(session)
@@ -71,21 +52,23 @@ class WebSocketRegistry:
         entry.expires_at = session.expires_at
         connection.entry = entry
         self._connections.setdefault(session.session_id, []).append(connection)
-        return Placement(superseded=False, replaced=tuple(same_client))
+        return True
 
-    def over_limit(self, arrival: ClientConnection) -> tuple[ClientConnection, ...]:
-        """Who must go now that ``arrival`` is open, and its session may have more than eight: the most silent.
+    def outdone_by(self, session_id: str, client_id: str, attempt: int, arrival: int) -> tuple[ClientConnection, ...]:
+        """Who must go now that this socket of the client has had its first frame, here or on another pod.
 
-        Asked only then, since several may arrive at once: each must see those that were opened before it.
+        Of one client id the highest attempt stays, of equal ones the latest arrival, so that an event which comes
+        late never closes the newer socket. One that is not counted yet may be the newer: PostgreSQL will say.
         """
-        if arrival.entry is None:
-            return ()
-        members = self._connections.get(arrival.entry.session_id, [])
-        others = [one for one in members if one.is_open and not one.is_leaving() and one is not arrival]
-        excess = len(others) + 1 - MAX_CONNECTIONS_PER_SESSION
-        if excess <= 0:
-            return ()
-        return tuple(sorted(others, key=lambda one: one.last_message_s)[:excess])
+        return tuple(
+            one
+            for one in self.of_client(session_id, client_id)
+            if one.arrival is not None and (one.attempt, one.arrival) < (attempt, arrival)
+        )
+
+    def counted(self, session_id: str) -> dict[int, ClientConnection]:
+        """The session's counted connections here, by arrival."""
+        return {one.arrival: one for one in self._connections.get(session_id, ()) if one.arrival is not None}
 
     def remove(self, connection: ClientConnection) -> bool:
         """Forget a connection, and its session with the last one. False for one that is not registered."""

@@ -51,15 +51,24 @@ class SessionEntry:
 
     def simulator_changed(self, simulator_id: str | None, status: str, reason: str | None) -> bool:
         """Take what an event said. False when it says nothing new, or speaks of a simulator that has a successor."""
-        if (
+        if self._has_successor(simulator_id, status):
+            return False
+        self.simulator_version += 1
+        if not self.would_change(simulator_id, status, reason):
+            return False
+        self.simulator_id, self.simulator_reason = simulator_id, reason
+        self.simulator_status = shown_status(status)
+        return True
+
+    def would_change(self, simulator_id: str | None, status: str, reason: str | None) -> bool:
+        """Whether this is news, of a simulator that has no successor."""
+        said = (simulator_id, shown_status(status), reason)
+        known = (self.simulator_id, self.simulator_status, self.simulator_reason)
+        return said != known and not self._has_successor(simulator_id, status)
+
+    def _has_successor(self, simulator_id: str | None, status: str) -> bool:
+        return (
             simulator_id != self.simulator_id
             and self.simulator_status in LIVE_STATUSES
             and status not in LIVE_STATUSES
-        ):
-            return False
-        self.simulator_version += 1
-        shown = shown_status(status)
-        if (simulator_id, shown, reason) == (self.simulator_id, self.simulator_status, self.simulator_reason):
-            return False
-        self.simulator_id, self.simulator_status, self.simulator_reason = simulator_id, shown, reason
-        return True
+        )

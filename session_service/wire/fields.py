@@ -14,6 +14,7 @@ from msgspec import Meta
 from session_service.domain.simulator import MAX_CASH, MAX_SYMBOLS
 
 MAX_ID_LENGTH = 255
+MAX_CLIENT_ID_LENGTH = 64
 MAX_REQUEST_ID_LENGTH = 64
 MAX_QUANTITY = 2**31 - 1
 
@@ -27,6 +28,15 @@ DeviceId = Annotated[
         max_length=MAX_ID_LENGTH,
         pattern=PRINTABLE_PATTERN,
         description="The client's own stable name of the device",
+    ),
+]
+ClientId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_CLIENT_ID_LENGTH,
+        pattern=PRINTABLE_PATTERN,
+        description="One id for the life of a tab, as in GET /ws; without it the attempt alone counts",
     ),
 ]
 RequestId = Annotated[

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from session_service.domain.market import MAX_SEQUENCE
 from session_service.domain.quality import Quality
+from session_service.domain.session import MAX_CONNECTIONS_PER_SESSION
 from session_service.domain.simulator import MAX_SYMBOLS, OrderType, Side
 from session_service.errors import ErrorCode
 from session_service.wire.fields import (
@@ -216,7 +217,7 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
     max_message_bytes: int = 64 * 1024
     messages_per_second: int = 20
     message_burst: int = 40
-    connections_per_session: int = 8
+    connections_per_session: int = MAX_CONNECTIONS_PER_SESSION
 
 
 class ServerMessage(msgspec.Struct, tag_field="type", rename="camel", kw_only=True):

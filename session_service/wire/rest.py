@@ -27,6 +27,7 @@ from session_service.errors import ErrorCode, InvalidRequestError
 from session_service.wire.fields import (
     Attempt,
     Cash,
+    ClientId,
     DeviceId,
     Price,
     Quantity,
@@ -52,6 +53,7 @@ class CreateSessionRequest(RequestBody, frozen=True, kw_only=True):
 class ReconnectRequest(RequestBody, frozen=True, kw_only=True):
     device_id: DeviceId
     attempt: Attempt
+    client_id: ClientId | None = None
 
 
 class EndSessionsRequest(RequestBody, frozen=True, kw_only=True):

@@ -9,9 +9,8 @@ import msgspec
 from session_service.domain.market import MAX_SEQUENCE, Position
 from session_service.domain.simulator import MAX_SYMBOLS
 from session_service.errors import InvalidRequestError
-from session_service.wire.fields import is_device_id, is_object_id
+from session_service.wire.fields import MAX_CLIENT_ID_LENGTH, is_device_id, is_object_id
 
-MAX_CLIENT_ID_LENGTH = 64
 MAX_ATTEMPT = 2**31 - 1
 _MAX_SYMBOL_LENGTH = 32
 

@@ -74,22 +74,10 @@ UPDATE session.session_metadata m SET metadata = m.metadata || locked.fields
 FROM locked WHERE m.session_id = locked.session_id;
 
 -- name: sessions.reconnected
--- The counter is raised by PostgreSQL, never read and written back.
-UPDATE session.session_metadata m
-SET metadata = m.metadata || $3 || jsonb_build_object(
-    'reconnect_count', coalesce((m.metadata ->> 'reconnect_count')::int, 0) + 1,
-    'last_reconnect', floor(extract(epoch FROM now()))::bigint)
-FROM session.active_sessions s
-WHERE m.session_id = $1 AND s.session_id = m.session_id AND s.user_id = $2
-RETURNING s.*, m.metadata;
+-- The counter is raised by PostgreSQL, never read and written back, and once for each attempt of a client.
+SELECT (r.reconnected).*, r.metadata FROM session.reconnect($1, $2, $3, $4, $5) r;
 
 -- name: sessions.count_of_pod
 -- What one pod looks after: the sum over all pods is the number of sessions, and each is counted once. idx_ownership_pod_id.
 SELECT count(*) FROM session.ownership o JOIN session.active_sessions a USING (session_id)
 WHERE o.pod_id = $1 AND a.status <> 'EXPIRED' AND a.expires_at > now();
-
--- name: sessions.still_there
--- Of these sessions, those that have not ended: a lost event is found by its absence here. What has only run out is
--- the expiry round's, which writes waiting activity first and says the right reason.
-SELECT session_id FROM session.active_sessions
-WHERE session_id = ANY ($1::text[]) AND status <> 'EXPIRED';

@@ -1,24 +1,42 @@
 -- name: sockets.open
-SELECT session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7);
+SELECT outcome, opened_arrival, connections
+FROM session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8);
 
 -- name: sockets.close
-SELECT session.close_socket($1, $2, $3, $4, $5, $6);
+SELECT session.close_socket($1, $2, $3, $4, $5);
 
 -- name: sockets.tally
--- How many rows this pod has, and which of their sessions were marked EXPIRED. A session that is gone took its rows
--- with it, so the count tells of that too: most rounds need no list of ids in either direction. idx_sockets_pod_id.
+-- How many rows this pod has and the sum of their numbers, and which of their sessions were marked EXPIRED. A session
+-- that is gone took its rows with it, and a socket that is replaced elsewhere or evicted is missing here, so count and sum
+-- tell of them too: most rounds need no list of ids in either direction. idx_sockets_pod_id.
 -- A session whose time has run out is not over before it is marked: activity may be waiting to be written.
-SELECT count(*) AS sockets,
-       array_agg(DISTINCT k.session_id) FILTER (WHERE a.status = 'EXPIRED') AS ended
+SELECT count(*) FILTER (WHERE NOT k.evicted) AS sockets,
+       coalesce(sum(k.arrival) FILTER (WHERE NOT k.evicted), 0)::bigint AS arrivals,
+       array_agg(DISTINCT k.session_id) FILTER (WHERE a.status = 'EXPIRED') AS expired
 FROM session.sockets k JOIN session.active_sessions a USING (session_id)
 WHERE k.pod_id = $1;
 
 -- name: sockets.assert_own
-SELECT session.assert_sockets($1, $2, $3, $4, $5);
+SELECT lost_session_id, lost_arrival, verdict
+FROM session.assert_sockets($1, $2, $3, $4, $5, $6, make_interval(secs => $7));
 
 -- name: sockets.strays
--- Rows of this pod beside those that it knows to be open. idx_sockets_pod_id.
-SELECT k.session_id, k.client_id, k.attempt, k.kind FROM session.sockets k
-WHERE k.pod_id = $1 AND NOT EXISTS (
-    SELECT 1 FROM unnest($2::text[], $3::text[]) AS t (session_id, client_id)
-    WHERE t.session_id = k.session_id AND t.client_id = k.client_id);
+-- Rows of this pod beside those that it knows to be open ($2 their numbers). idx_sockets_pod_id.
+SELECT k.session_id, k.client_id, k.attempt, k.kind, k.arrival FROM session.sockets k
+WHERE k.pod_id = $1 AND NOT EXISTS (SELECT 1 FROM unnest($2::bigint[]) AS t (arrival) WHERE t.arrival = k.arrival);
+
+-- name: sockets.evict
+SELECT evicted_client_id AS client_id, evicted_arrival AS arrival FROM session.evict_sockets($1, $2, $3, $4, $5);
+
+-- name: sockets.hear
+SELECT heard_session_id AS session_id, connections FROM session.hear_sockets($1, $2, $3);
+
+-- name: sockets.simulators_changed
+-- The newest simulators of this pod's sockets that changed in or after transaction $2, and the number to ask from next
+-- time: one row at least. idx_simulator_changed_in: what changed is read, not what there is.
+SELECT look.next, i.* FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS next) look
+LEFT JOIN simulator.instances i
+    ON i.changed_in >= $2
+   AND EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = i.session_id AND k.pod_id = $1)
+   AND NOT EXISTS (SELECT 1 FROM simulator.instances n
+                   WHERE n.session_id = i.session_id AND n.created_at > i.created_at);

@@ -17,7 +17,10 @@ OPEN = (
     "SELECT outcome, (opened).session_id, ended_session_id "
     "FROM session.open_session($1, 'user-1', $2, interval '1 hour', $3, '{}')"
 )
-OPEN_SOCKET = "SELECT session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}')"
+OPEN_SOCKET = (
+    "SELECT outcome FROM "
+    "session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL)"
+)
 
 
 @pytest.fixture

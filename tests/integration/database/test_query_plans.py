@@ -47,8 +47,6 @@ HOT: dict[str, tuple[Any, ...]] = {
     "sessions.ids_of_user": ("u7", None),
     "sessions.settle": (120.0,),
     "sessions.merge_metadata": (MANY, ['{"a": 1}'] * len(MANY)),
-    "sessions.reconnected": ("s77", "u19", "{}"),
-    "sessions.still_there": (MANY,),
     "simulators.get": ("i77", "u19"),
     "simulators.of_session": ("s77", "u19"),
     "simulators.request_stop": ("i77", "why"),
@@ -57,6 +55,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "simulators.running": ("i77", "host:1"),
     "simulators.stopped": ("i77",),
     "simulators.unsettled": (),
+    "sockets.simulators_changed": ("pod#1", 2**62),  # a round in which nothing changed
     "teardowns.lease": (32, 30.0),
     "teardowns.done": ("t77", 1),
     "teardowns.request": ("i77", "s77", "host:1", "uid"),
@@ -68,11 +67,14 @@ FUNCTIONS = {
     "sessions.end",
     "sessions.expire",
     "sessions.cleanup",
+    "sessions.reconnected",
     "simulators.request_start",
     "simulators.fail",
     "sockets.open",
     "sockets.close",
     "sockets.assert_own",
+    "sockets.evict",
+    "sockets.hear",
     "pods.bury_predecessors",
     "pods.leave",
 }
@@ -103,6 +105,15 @@ INSIDE = {
     "end": "DELETE FROM session.active_sessions WHERE session_id = 's77'",
     "end, simulators": "SELECT status FROM simulator.instances WHERE session_id = 's77' FOR UPDATE",
     "open, count": "SELECT count(*) FROM session.active_sessions WHERE user_id = 'u7' AND status <> 'EXPIRED'",
+    "hear": (
+        "UPDATE session.sockets k SET heard_at = clock_timestamp() - make_interval(secs => t.silent_s)"
+        " FROM unnest('{s77}'::text[], '{1}'::bigint[], '{1}'::float8[]) AS t (session_id, arrival, silent_s)"
+        " WHERE k.session_id = t.session_id AND k.arrival = t.arrival"
+    ),
+    "connections": (
+        "SELECT count(*) FROM session.sockets k JOIN session.pods p USING (pod_id)"
+        " WHERE k.session_id = 's77' AND NOT k.evicted AND NOT p.draining AND NOT p.dead"
+    ),
     "presence": "SELECT count(*) FROM session.sockets k WHERE k.session_id = 's77'",
     "start, limit": (
         "SELECT count(*) FROM simulator.instances i JOIN session.active_sessions a USING (session_id)"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from session_service.database.sessions import SessionRepository, SocketRow
+from session_service.database.sockets import Counted, SocketRepository
 from session_service.errors import DatabaseUnavailableError
 from tests.support.service import Service
 from tests.support.sql import Sql
@@ -13,19 +13,19 @@ from tests.support.waiting import eventually
 from tests.support.websocket_client import connect
 
 
-class LosesReplies(SessionRepository):
+class LosesReplies(SocketRepository):
     """Opens the socket, and loses the first reply."""
 
-    def __init__(self, real: SessionRepository) -> None:
+    def __init__(self, real: SocketRepository) -> None:
         self.__dict__ = real.__dict__
         self.lost = 0
 
-    async def open_socket(self, row: SocketRow, pod_id: str, fields: Mapping[str, Any]) -> bool:
-        opened = await super().open_socket(row, pod_id, fields)
+    async def open(self, *socket: Any, reconnect_as: str | None) -> Counted:
+        counted = await super().open(*socket, reconnect_as=reconnect_as)
         if self.lost == 0:
             self.lost += 1
             raise DatabaseUnavailableError
-        return opened
+        return counted
 
 
 async def test_a_socket_whose_opening_was_carried_out_unknown_to_us_is_uncounted(
@@ -34,7 +34,7 @@ async def test_a_socket_whose_opening_was_carried_out_unknown_to_us_is_uncounted
     """Else its session would count a socket for ever: never INACTIVE, its simulator never idle."""
     service: Service = await make_service(POD_LEASE_SECONDS="1")
     reconnection = service.server._sessions.reconnection
-    repository = reconnection._repository = LosesReplies(reconnection._repository)
+    repository = reconnection._sockets = LosesReplies(reconnection._sockets)
     async with connect(service, connected=False) as refused:
         assert (await refused.receive())["errorCode"] == "SERVICE_UNAVAILABLE"
     assert repository.lost == 1

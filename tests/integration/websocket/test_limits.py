@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from session_service.websocket.registry import MAX_CONNECTIONS_PER_SESSION
+from session_service.domain.session import MAX_CONNECTIONS_PER_SESSION
 from tests.support.service import Service
 from tests.support.waiting import eventually
 from tests.support.websocket_client import connect

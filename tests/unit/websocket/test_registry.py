@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from datetime import UTC, datetime
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from session_service.domain.simulator import Simulator, SimulatorStatus, Simulat
 from session_service.telemetry.metrics import Metrics
 from session_service.websocket.connection import ClientConnection, EventStreamConnection
 from session_service.websocket.drain import drain_slots
-from session_service.websocket.registry import MAX_CONNECTIONS_PER_SESSION, WebSocketRegistry
+from session_service.websocket.registry import WebSocketRegistry
 from session_service.websocket.session_entry import SessionEntry
 from session_service.websocket.traffic import Traffic
 from session_service.wire.close_codes import CloseCode
@@ -80,74 +81,61 @@ async def test_by_session_client_and_user() -> None:
     assert (len(registry), registry.of_user("u1"), registry.of_session("s1")) == (0, (), ())
 
 
-async def test_a_newer_or_equal_attempt_replaces_and_a_lower_one_is_the_loser() -> None:
+async def test_a_lower_attempt_is_the_loser_and_an_equal_one_is_let_in() -> None:
     registry = WebSocketRegistry()
-    first, second, equal, late = (
-        connection("tab", 1),
-        connection("tab", 2),
-        connection("tab", 2),
-        connection("tab", 1),
-    )
-    assert registry.add(first, session()).replaced == ()
-    assert registry.add(second, session()).replaced == (first,)
-    first.close(CloseCode.REPLACED, "")
-    assert registry.add(equal, session()).replaced == (second,)
-    placement = registry.add(late, session())
-    assert placement.superseded
+    first, second, equal, late = (connection("tab", attempt) for attempt in (1, 2, 2, 1))
+    assert registry.add(first, session())
+    assert registry.add(second, session())
+    assert registry.add(equal, session())
+    assert not registry.add(late, session())
     assert late not in registry.of_session("s1")
+    second.close(CloseCode.REPLACED, "")
+    equal.close(CloseCode.REPLACED, "")
+    assert registry.add(late, session())  # those that are leaving hold no place
 
 
 async def test_the_same_client_id_in_another_session_is_another_client() -> None:
     registry = WebSocketRegistry()
-    registry.add(connection("tab", 5), session("s1", "u1"))
-    assert registry.add(connection("tab", 1), session("s2", "u2")).superseded is False
+    assert registry.add(connection("tab", 5), session("s1", "u1"))
+    assert registry.add(connection("tab", 1), session("s2", "u2"))
 
 
-def opened(registry: WebSocketRegistry, *arrivals: ClientConnection) -> list[ClientConnection]:
-    """Open them one after the other; who had to go."""
-    gone: list[ClientConnection] = []
-    for arrival in arrivals:
-        registry.add(arrival, session())
-        arrival.is_open = True
-        gone += registry.over_limit(arrival)
-    return gone
+sockets = st.tuples(st.integers(0, 3), st.integers(1, 20))
 
 
-async def test_the_ninth_connection_evicts_the_most_silent() -> None:
+@settings(deadline=None)  # it starts a loop
+@given(st.lists(sockets, unique_by=lambda socket: socket[1], min_size=1), st.randoms())
+def test_the_same_socket_stays_in_whatever_order_the_events_come(
+    counted: list[tuple[int, int]], random: Random
+) -> None:
+    async def last_standing() -> list[tuple[int, int | None]]:
+        registry = WebSocketRegistry()
+        for attempt, arrival in sorted(counted):  # as PostgreSQL lets them in
+            one = connection("tab", attempt)
+            assert registry.add(one, session())
+            one.arrival = arrival
+        other, uncounted = connection("another tab"), connection("tab", 3)
+        other.arrival = 1
+        for bystander in (other, uncounted):
+            registry.add(bystander, session())
+        for attempt, arrival in random.sample(counted, len(counted)):
+            for older in registry.outdone_by("s1", "tab", attempt, arrival):
+                older.close(CloseCode.REPLACED, "")
+        assert not other.is_leaving()
+        assert not uncounted.is_leaving()
+        return [
+            (one.attempt, one.arrival)
+            for one in registry.of_client("s1", "tab")
+            if not one.is_leaving() and one is not uncounted
+        ]
+
+    assert asyncio.run(last_standing()) == [max(counted)]
+
+
+async def test_a_session_without_connections_has_nobody_to_close() -> None:
     registry = WebSocketRegistry()
-    silent = [connection(f"c{number}", last_message_s=10.0 + number) for number in range(MAX_CONNECTIONS_PER_SESSION)]
-    silent[3].last_message_s = 1.0
-    assert opened(registry, *silent) == []
-    assert opened(registry, connection("ninth")) == [silent[3]]
-
-
-async def test_each_of_many_arrivals_at_once_counts_those_opened_before_it() -> None:
-    registry = WebSocketRegistry()
-    arrivals = [
-        connection(f"c{number}", last_message_s=float(number)) for number in range(MAX_CONNECTIONS_PER_SESSION + 3)
-    ]
-    for arrival in arrivals:
-        registry.add(arrival, session())
-    gone: list[ClientConnection] = []
-    for arrival in arrivals:
-        arrival.is_open = True
-        for silent in registry.over_limit(arrival):
-            silent.close(CloseCode.REPLACED, "")
-            gone.append(silent)
-    assert gone == arrivals[:3]
-
-
-async def test_one_that_is_replaced_or_leaving_makes_room_by_itself() -> None:
-    registry = WebSocketRegistry()
-    members = [connection(f"c{number}", 1) for number in range(MAX_CONNECTIONS_PER_SESSION)]
-    assert opened(registry, *members) == []
-    newer = connection("c0", 2)
-    for older in registry.add(newer, session()).replaced:
-        older.close(CloseCode.REPLACED, "")
-    newer.is_open = True
-    assert registry.over_limit(newer) == ()
-    members[1].close(CloseCode.NORMAL, "")
-    assert opened(registry, connection("new", 1)) == []
+    assert registry.outdone_by("s1", "tab", 9, 9) == ()
+    assert registry.counted("s1") == {}
 
 
 def simulator(simulator_id: str, status: SimulatorStatus) -> Simulator:
@@ -164,6 +152,16 @@ async def test_a_query_that_began_before_an_event_does_not_undo_it() -> None:
     assert entry.simulator_status == SimulatorStatus.RUNNING
     entry.simulator_read(None, entry.simulator_version)
     assert (entry.simulator_id, entry.simulator_status) == (None, SimulatorStatus.NONE)
+
+
+async def test_a_row_is_news_when_its_event_would_change_what_clients_were_told() -> None:
+    entry = SessionEntry(session())
+    assert entry.would_change("sim-1", SimulatorStatus.STARTING, None)
+    entry.simulator_changed("sim-1", SimulatorStatus.STARTING, None)
+    assert not entry.would_change("sim-1", SimulatorStatus.CREATING, None)  # shown as STARTING
+    assert entry.would_change("sim-1", SimulatorStatus.RUNNING, None)
+    assert not entry.would_change("sim-0", SimulatorStatus.STOPPED, None)
+    assert entry.simulator_status == SimulatorStatus.STARTING
 
 
 async def test_the_end_of_a_predecessor_says_nothing_of_its_live_successor() -> None:

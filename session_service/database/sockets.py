@@ -1,0 +1,198 @@
+"""Rows of ``session.sockets``: who is connected where. Every method is one statement.
+
+DatabaseUnavailableError may come from each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from session_service.database.postgres import Postgres
+from session_service.database.records import simulator_of
+from session_service.database.sql_files import Queries
+from session_service.domain.simulator import Simulator
+from session_service.errors import ConnectionReplacedError, SessionExpiredError, SessionNotFoundError
+
+SocketKind = Literal["websocket", "sse"]
+Verdict = Literal["ended", "expired", "evicted", "replaced"]
+
+
+class SocketRow(msgspec.Struct, frozen=True):
+    """``arrival``: its number, given when it was counted. Of one client the highest (attempt, arrival) stays."""
+
+    session_id: str
+    client_id: str
+    attempt: int
+    kind: SocketKind
+    arrival: int
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """``connections``: how many its session has now over all pods, those of pods that go left out."""
+
+    arrival: int
+    connections: int
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """What PostgreSQL counts for a pod; ``expired``: sessions among them that are marked EXPIRED."""
+
+    sockets: int
+    arrivals: int
+    expired: frozenset[str]
+
+
+class Evicted(msgspec.Struct, frozen=True):
+    client_id: str
+    arrival: int
+
+
+class LostSocket(msgspec.Struct, frozen=True):
+    """A socket that has to be closed, and why."""
+
+    session_id: str
+    arrival: int
+    verdict: Verdict
+
+
+class SocketRepository:
+    def __init__(self, postgres: Postgres, queries: Queries, *, timeout_s: int) -> None:
+        self._postgres = postgres
+        self._queries = queries
+        self._timeout_s = float(timeout_s)
+
+    async def open(
+        self,
+        session_id: str,
+        client_id: str,
+        attempt: int,
+        kind: SocketKind,
+        pod_id: str,
+        fields: Mapping[str, Any],
+        *,
+        reconnect_as: str | None,
+    ) -> Counted:
+        """Count a socket; ``reconnect_as``: count a reconnect as well, of this client (``""``: of one without an id).
+
+        Repeatable: the second call gives the socket another number, and the first one's row is its own. Raises
+        SessionNotFoundError, SessionExpiredError; ConnectionReplacedError where a later attempt of the same client is
+        connected already.
+        """
+        record = await self._postgres.fetch_row(
+            self._queries["sockets.open"],
+            session_id,
+            client_id,
+            pod_id,
+            attempt,
+            kind,
+            self._timeout_s,
+            fields,
+            reconnect_as,
+            operation="open_socket",
+            repeatable=True,
+        )
+        assert record is not None  # noqa: S101 - the function returns one row, always
+        match record["outcome"]:
+            case "not_found":
+                raise SessionNotFoundError
+            case "expired":
+                raise SessionExpiredError
+            case "replaced":
+                raise ConnectionReplacedError
+        return Counted(record["opened_arrival"], record["connections"])
+
+    async def close(self, row: SocketRow, fields: Mapping[str, Any], *, by_client: bool) -> bool:
+        """Uncount a socket. False: its row had gone before, to a newer socket of the client or with the session."""
+        was_there: bool = await self._postgres.fetch_value(
+            self._queries["sockets.close"],
+            row.session_id,
+            row.client_id,
+            row.arrival,
+            by_client,
+            fields,
+            operation="close_socket",
+            repeatable=True,
+        )
+        return was_there
+
+    async def tally(self, pod_id: str) -> Tally:
+        record = await self._postgres.fetch_row(
+            self._queries["sockets.tally"], pod_id, operation="tally_sockets", repeatable=True
+        )
+        assert record is not None  # noqa: S101 - an aggregate returns one row, always
+        return Tally(record["sockets"], record["arrivals"], frozenset(record["expired"] or ()))
+
+    async def assert_own(self, rows: Sequence[SocketRow], pod_id: str, grace_s: float) -> list[LostSocket]:
+        """Write again what is missing of ``rows``; which of them have to be closed.
+
+        ``grace_s``: that a newer socket has replaced one is said only when it has been there for so long.
+        """
+        records = await self._postgres.fetch(
+            self._queries["sockets.assert_own"],
+            pod_id,
+            [row.session_id for row in rows],
+            [row.client_id for row in rows],
+            [row.arrival for row in rows],
+            [row.attempt for row in rows],
+            [row.kind for row in rows],
+            grace_s,
+            operation="assert_sockets",
+            repeatable=True,
+        )
+        return [LostSocket(r["lost_session_id"], r["lost_arrival"], r["verdict"]) for r in records]
+
+    async def strays(self, open_rows: Sequence[SocketRow], pod_id: str) -> list[SocketRow]:
+        """This pod's rows beside ``open_rows``."""
+        records = await self._postgres.fetch(
+            self._queries["sockets.strays"],
+            pod_id,
+            [row.arrival for row in open_rows],
+            operation="find_stray_sockets",
+            repeatable=True,
+        )
+        return [SocketRow(r["session_id"], r["client_id"], r["attempt"], r["kind"], r["arrival"]) for r in records]
+
+    async def evict(self, session_id: str, arrival: int, limit: int, silent_s: Mapping[int, float]) -> list[Evicted]:
+        """Mark the most silent sockets of a session that has more than ``limit``, never ``arrival``; which these are.
+
+        ``silent_s``: for how long the caller's own sockets have said nothing, by arrival.
+        """
+        records = await self._postgres.fetch(
+            self._queries["sockets.evict"],
+            session_id,
+            arrival,
+            limit,
+            list(silent_s),
+            list(silent_s.values()),
+            operation="evict_sockets",
+        )
+        return [Evicted(record["client_id"], record["arrival"]) for record in records]
+
+    async def hear(self, silent_s: Mapping[tuple[str, int], float]) -> dict[str, int]:
+        """Write when sockets, by session and arrival, were last heard; how many connections their sessions have."""
+        records = await self._postgres.fetch(
+            self._queries["sockets.hear"],
+            [session_id for session_id, _arrival in silent_s],
+            [arrival for _session_id, arrival in silent_s],
+            list(silent_s.values()),
+            operation="hear_sockets",
+        )
+        return {record["session_id"]: record["connections"] for record in records}
+
+    async def simulators_changed(self, pod_id: str, since: int) -> tuple[int, list[Simulator]]:
+        """The simulators of this pod's sockets that changed since an earlier call returned ``since`` (0: all).
+
+        Returns what to ask from next time, and them: some may come twice, none is left out.
+        """
+        records = await self._postgres.fetch(
+            self._queries["sockets.simulators_changed"],
+            pod_id,
+            since,
+            operation="find_changed_simulators",
+            repeatable=True,
+        )
+        changed = [simulator_of(record) for record in records if record["simulator_id"] is not None]
+        return records[0]["next"], changed
