@@ -433,11 +433,13 @@ class LiveConnection:
         self._successor = None
         if old is not None:
             old.superseded = True
+            if old.slot is not None:
+                self._statistics.moves += 1
             if old.ended:
-                self._lost_at_s = old.ended_at_s
+                if old.ended_at_s < successor.opened_at_s:
+                    self._lost_at_s = old.ended_at_s
                 self._statistics.close_codes[old.close_code or ABNORMAL_CLOSURE] += 1
             else:
-                self._statistics.moves += 1
                 self._spawn(old.leave())
         self._backoff.reset()
         self._take(successor)
