@@ -165,16 +165,20 @@ class Attachment:
         self._feed.place(self)
 
     def set_symbols(self, symbols: frozenset[str] | None) -> None:
-        """Change the filter (None or empty: all symbols). A started attachment gets a snapshot.
+        """Change the filter (None or empty: all symbols). It continues by a snapshot.
 
-        A held one continues as decided, under the new filter. Raises ``UnknownSymbolError``, changing nothing; while
-        no simulator is known, any symbol is accepted.
+        A held one, too, where the filter is another than before: what follows its position would leave it without
+        the quotes that it did not ask for until now. Raises ``UnknownSymbolError``, changing nothing; while no
+        simulator is known, any symbol is accepted.
         """
         self._feed.check_symbols(symbols)
-        if self.started:
+        chosen = symbols or None
+        if self.started or chosen != self.symbols:
             self._feed.release(self)
             self.wanted = None
-        self.symbols = symbols or None
+        if not self.started and chosen != self.symbols:
+            self._undecide()
+        self.symbols = chosen
         self._feed.place(self)
 
     def check_symbols(self, symbols: frozenset[str] | None) -> None:
@@ -196,9 +200,7 @@ class Attachment:
         """Hold the frames, and continue from ``position``: ``ready`` and ``start`` follow, as after ``attach``."""
         self._feed.release(self)
         self.started = False
-        self.decided = False
-        self.position = None
-        self.resumed = False
+        self._undecide()
         self.wanted = position
         self._feed.place(self)
 
@@ -216,6 +218,11 @@ class Attachment:
         self.position = position
         self._wake()
         return True
+
+    def _undecide(self) -> None:
+        self.decided = False
+        self.position = None
+        self.resumed = False
 
     async def wait_for_start(self) -> None:
         if not self.started:
@@ -637,8 +644,8 @@ class SessionFeed:
         except SessionServiceError as error:
             log.info("catch_up_stream_lost", session_id=self.session_id, error=error.message)
         if alone is not None:
+            alone.carry()  # first: a socket that is full falls behind by this, and what is pending is not forgotten
             await self._drained(attachment, alone)
-            alone.carry()
         if continues:
             attachment.wanted = at
             await asyncio.sleep(context.limits.retry_first_s)

@@ -19,21 +19,35 @@ from session_service.errors import ExchangeUnavailableError
 from session_service.wire.exchange_frames import ExchangeFrame, exchange_frame
 
 SYMBOLS = ("AAPL", "MSFT", "TSLA")
+EPOCH_STEP = 1_000_003
+
+
+class _OpenStream:
+    """``ending``: how it ends as soon as it is looked at; None while it goes on."""
+
+    __slots__ = ("client_id", "ending")
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.ending: str | None = None
 
 
 class ScriptedExchange:
-    """One simulator. ``history[epoch]`` is every update of that state, number 1 first (a snapshot)."""
+    """One simulator. ``history[epoch]`` is every update of that state, number 1 first (a snapshot).
 
-    def __init__(self, window: int = 2_048, *, numbered: bool = True) -> None:
+    Epochs are multiples of ``EPOCH_STEP`` above ``after_epoch``. The timestamp of an update is its epoch plus its
+    number, so that also an update of a simulator that does not number (``numbered`` False) says which one it is.
+    """
+
+    def __init__(self, window: int = 2_048, *, numbered: bool = True, after_epoch: int = 0) -> None:
         self.window = window
         self.numbered = numbered
-        self.epoch = 0
+        self.epoch = after_epoch
         self.online = True
-        self.generation = 0  # grows when every open stream must break
         self.history: dict[int, list[MarketUpdate]] = {}
         self.states: dict[int, list[MarketUpdate]] = {}  # the snapshot as of each number
         self.opened: list[tuple[int, int]] = []  # (epoch, from_sequence) of every stream that was opened
-        self.streams = 0
+        self._open: set[_OpenStream] = set()
         self._changed: list[asyncio.Future[None]] = []
         self.restart()
 
@@ -41,15 +55,20 @@ class ScriptedExchange:
     def head(self) -> int:
         return len(self.history[self.epoch])
 
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def restart(self) -> None:
         """A new state, as after a crash: a new epoch, and every stream breaks."""
-        self.epoch += 1_000_003
+        self.epoch += EPOCH_STEP
         snapshot = MarketUpdate(
             self.epoch,
             1,
             1,
             True,
-            0,
+            self.epoch + 1,
             tuple(Quote(symbol, 100.0, 100.5, 100, 100, 100.25, 1) for symbol in SYMBOLS),
             (),
             Portfolio((), 1_000.0, 1_000.0),
@@ -66,7 +85,7 @@ class ScriptedExchange:
             number,
             number,
             False,
-            number,
+            self.epoch + number,
             tuple(Quote(symbol, price, price + 0.5, number, number, price, 1) for symbol in symbols),
             tuple(OrderUpdate(f"o{number % 7}-{n}", "AAPL", "NEW", number, price, number) for n in range(orders)),
             Portfolio((), float(number), float(number)) if portfolio else None,
@@ -78,8 +97,18 @@ class ScriptedExchange:
         self._wake()
         return update
 
-    def break_streams(self) -> None:
-        self.generation += 1
+    def break_streams(self, of_client: str = "") -> None:
+        """Lose every open stream whose client id begins so."""
+        self._end_streams(of_client, "lost")
+
+    def end_streams(self, of_client: str = "") -> None:
+        """End them in good order, as a simulator that shuts down."""
+        self._end_streams(of_client, "ended")
+
+    def _end_streams(self, of_client: str, ending: str) -> None:
+        for stream in self._open:
+            if stream.client_id.startswith(of_client):
+                stream.ending = ending
         self._wake()
 
     def snapshot_at(self, epoch: int, sequence: int) -> MarketUpdate:
@@ -99,15 +128,17 @@ class ScriptedExchange:
         if not self.online:
             raise ExchangeUnavailableError
         self.opened.append((epoch, from_sequence))
-        generation = self.generation
         first = max(1, self.head - self.window + 1)
         resumes = epoch == self.epoch and from_sequence > 0 and first <= from_sequence <= self.head + 1
         position = from_sequence if resumes else 0
-        self.streams += 1
+        opened = _OpenStream(client_id)
+        self._open.add(opened)
         try:
             while True:
-                if generation != self.generation:
+                if opened.ending == "lost":
                     raise ExchangeUnavailableError
+                if opened.ending == "ended":
+                    return
                 if max(1, self.head - self.window + 1) <= position <= self.head:
                     update = self.history[self.epoch][position - 1]
                     position += 1
@@ -121,7 +152,7 @@ class ScriptedExchange:
                     continue
                 yield update if self.numbered else unnumbered(update)
         finally:
-            self.streams -= 1
+            self._open.discard(opened)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, []

@@ -372,6 +372,46 @@ async def test_a_catch_up_stream_that_is_ahead_lets_the_live_one_reach_it() -> N
         assert sink.position == Position(made.exchange.epoch, made.exchange.head)
 
 
+@fake_time
+async def test_what_a_lost_catch_up_stream_skipped_reaches_also_a_socket_that_is_full() -> None:
+    """Found by the oracle: its last range was merged for later, and then forgotten with the stream."""
+    async with world(limits=TIGHT) as made:
+        for _ in range(4):
+            made.exchange.publish(symbols=["MSFT"])
+        await made.open(CheckedSink(made.exchange))
+        symbols = frozenset({"AAPL"})
+        sink = CheckedSink(made.exchange)
+        sink.symbols = lambda: symbols
+        sink.position = Position(made.exchange.epoch, 3)
+        sink.unsent = 5_000
+        attachment = made.attach(sink, sink.position, symbols)
+        await attachment.ready(1.0)
+        assert attachment.resumed
+        made.exchange.break_streams("pod/")
+        attachment.start()
+        await asyncio.sleep(1)
+        assert not sink.frames
+        sink.drain()
+        await asyncio.sleep(2)
+        assert sink.position == Position(made.exchange.epoch, 5)
+
+
+@fake_time
+async def test_a_filter_changed_while_frames_are_held_is_answered_by_a_snapshot_too() -> None:
+    """Found by the oracle: resumed, it would never be told the quotes that it did not ask for before."""
+    async with world() as made:
+        sink = CheckedSink(made.exchange)
+        sink.symbols = lambda: frozenset({"AAPL"})
+        attachment = await made.open(sink, None, frozenset({"AAPL"}))
+        attachment.resume(Position(made.exchange.epoch, 1))
+        attachment.set_symbols(frozenset({"MSFT"}))
+        await attachment.ready(1.0)
+        assert not attachment.resumed
+        sink.symbols = lambda: frozenset({"MSFT"})
+        attachment.start()
+        assert sink.ranges[1:] == [(1, 1, True)]
+
+
 @pytest.mark.parametrize("wanted", ["other epoch", "out of window"])
 def test_what_cannot_be_resumed_is_answered_by_a_snapshot_and_counted(wanted: str) -> None:
     async def body() -> None:
