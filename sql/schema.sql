@@ -258,17 +258,22 @@ $$ LANGUAGE sql STABLE;
 -- Writes uses of sessions, and how far this pod has written them; returns the instant for the pod's next call. Per session
 -- p_since_s and p_until_s: how long ago the first and the last of its uses were. What was used before it ran out is
 -- extended, however late that is written; what is marked EXPIRED stays so.
--- p_collected_until is what the pod's last call returned: what was used before that, was in its memory when the answer
--- came, and so it is in this call or in one before. It compares instants of PostgreSQL only. Null: nothing is known yet.
+-- p_answered_at is what the pod's last call returned, p_elapsed_s how long ago the pod got it; null: there was none.
+-- * With p_is_all, nothing else is known to the pod: what was used before p_answered_at was in its memory when that answer
+--   came, and so it is in this call or in one before. This compares instants of PostgreSQL only.
+-- * Ages are as of p_answered_at + p_elapsed_s: the call may have waited since for a connection, or for a server that
+--   stood still, and a use in time must not look late for it.
 CREATE FUNCTION session.flush_activity(
-    p_pod_id TEXT, p_collected_until TIMESTAMP WITH TIME ZONE,
+    p_pod_id TEXT, p_answered_at TIMESTAMP WITH TIME ZONE, p_elapsed_s DOUBLE PRECISION, p_is_all BOOLEAN,
     p_session_ids TEXT[], p_since_s DOUBLE PRECISION[], p_until_s DOUBLE PRECISION[], p_timeout INTERVAL
 ) RETURNS TIMESTAMP WITH TIME ZONE AS $$
+DECLARE
+    sent_at TIMESTAMP WITH TIME ZONE := least(now(), p_answered_at + make_interval(secs => p_elapsed_s));
 BEGIN
     IF cardinality(p_session_ids) > 0 THEN
         -- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
         WITH activity AS (
-            SELECT t.session_id, now() - make_interval(secs => t.since_s) AS since,
+            SELECT t.session_id, sent_at - make_interval(secs => t.since_s) AS since,
                    now() - make_interval(secs => t.until_s) AS at
             FROM unnest(p_session_ids, p_since_s, p_until_s) AS t (session_id, since_s, until_s)
         ), locked AS (
@@ -293,8 +298,8 @@ BEGIN
         -- forgets them.
         PERFORM set_config('synchronous_commit', 'off', TRUE);
     END IF;
-    UPDATE session.pods SET flushed_until = p_collected_until
-    WHERE pod_id = p_pod_id AND p_collected_until IS NOT NULL;
+    UPDATE session.pods SET flushed_until = p_answered_at
+    WHERE pod_id = p_pod_id AND p_is_all AND p_answered_at IS NOT NULL;
     RETURN clock_timestamp();
 END;
 $$ LANGUAGE plpgsql;

@@ -91,24 +91,31 @@ class SessionRepository:
         return session_of(record) if record else None
 
     async def flush_activity(
-        self, uses_s: Mapping[str, tuple[float, float]], pod_id: str, collected_until: datetime | None
+        self,
+        uses_s: Mapping[str, tuple[float, float]],
+        pod_id: str,
+        *,
+        answered_at: datetime | None,
+        elapsed_s: float,
+        is_all: bool,
     ) -> datetime:
-        """Record uses: session id → since and until how many seconds ago; and that this pod knows of none before
-        ``collected_until``, an instant that this method returned (None: nothing is said of that).
+        """Record uses: session id → since and until how many seconds ago. ``is_all``: this pod knows of no other.
 
-        Not repeated: what is said of ages holds for this moment only.
+        Returns PostgreSQL's instant; the next call passes it as ``answered_at``, with the time since it came.
         """
-        answered_at: datetime = await self._postgres.fetch_value(
+        now: datetime = await self._postgres.fetch_value(
             self._queries["sessions.flush_activity"],
             pod_id,
-            collected_until,
+            answered_at,
+            elapsed_s,
+            is_all,
             list(uses_s),
             [since_s for since_s, _until_s in uses_s.values()],
             [until_s for _since_s, until_s in uses_s.values()],
             self._timeout_s,
             operation="flush_activity",
         )
-        return answered_at
+        return now
 
     async def end(self, session_id: str, user_id: str) -> bool | None:
         """Remove the session. True: a live simulator went with it; None: there is no such session of this user."""

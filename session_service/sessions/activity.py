@@ -38,8 +38,8 @@ class ActivityLog:
         self._unwritten: dict[str, tuple[float, float]] = {}  # the first and the last use
         self._written: dict[str, float] = {}
         self._forget_written_at = clock() + self._write_every_s
-        # PostgreSQL's instant of an answer: what was used before is in _unwritten, or written.
-        self._collected_until: datetime | None = None
+        # PostgreSQL's instant of its last answer, and when that came: what was used before is here, or written.
+        self._answer: tuple[datetime, float] | None = None
 
     def touch(self, session_id: str) -> None:
         """The session was used now. Costs two dictionary look-ups; never blocks."""
@@ -66,12 +66,13 @@ class ActivityLog:
         expires on any pod that ran out after the last time.
         """
         due = list(self._unwritten.items())
-        collected_until = self._collected_until
+        answer = self._answer
         while len(due) > _BATCH:
             batch, due = due[:_BATCH], due[_BATCH:]
-            await self._write(batch, None)
-        self._collected_until = await self._write(due, collected_until)
+            await self._write(batch, answer, is_all=False)
+        answered_at = await self._write(due, answer, is_all=True)
         now = self._clock()
+        self._answer = answered_at, now
         if now >= self._forget_written_at:
             self._forget_written_at = now + self._write_every_s
             horizon = now - self._write_every_s
@@ -79,13 +80,15 @@ class ActivityLog:
                 del self._written[session_id]  # the next touch writes anyway
 
     async def _write(
-        self, batch: list[tuple[str, tuple[float, float]]], collected_until: datetime | None
+        self, batch: list[tuple[str, tuple[float, float]]], answer: tuple[datetime, float] | None, *, is_all: bool
     ) -> datetime:
         now = self._clock()
         answered_at = await self._repository.flush_activity(
             {session_id: (now - first, now - last) for session_id, (first, last) in batch},
             self._pod_id(),
-            collected_until,
+            answered_at=answer[0] if answer else None,
+            elapsed_s=now - answer[1] if answer else 0.0,
+            is_all=is_all,
         )
         for session_id, use in batch:
             self._written[session_id] = use[1]

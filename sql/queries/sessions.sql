@@ -31,9 +31,9 @@ WHERE s.session_id = $1 AND s.user_id = $2 AND s.status <> 'EXPIRED' AND s.expir
 RETURNING s.*, m.metadata;
 
 -- name: sessions.flush_activity
--- $1 pod, $2 what its last call returned, $3 sessions, $4 and $5 how long ago each was used first and last (seconds),
--- $6 the timeout. See session.flush_activity.
-SELECT session.flush_activity($1, $2, $3, $4, $5, make_interval(secs => $6));
+-- $1 pod, $2 what its last call returned, $3 how long ago (seconds), $4 whether these are all its uses, $5 sessions,
+-- $6 and $7 how long ago each was used first and last, $8 the timeout. See session.flush_activity.
+SELECT session.flush_activity($1, $2, $3, $4, $5, $6, $7, make_interval(secs => $8));
 
 -- name: sessions.end
 SELECT session.end_session($1, $2);

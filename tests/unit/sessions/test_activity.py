@@ -22,15 +22,23 @@ class FailingSessions(SessionRepository):
         self.written: list[dict[str, tuple[float, float]]] = []
         self.pods: list[str] = []
         self.collected: list[int | None] = []  # ticks
+        self.elapsed_s: list[float] = []
 
     async def flush_activity(
-        self, uses_s: Mapping[str, tuple[float, float]], pod_id: str, collected_until: datetime | None
+        self,
+        uses_s: Mapping[str, tuple[float, float]],
+        pod_id: str,
+        *,
+        answered_at: datetime | None,
+        elapsed_s: float,
+        is_all: bool,
     ) -> datetime:
         if self.away:
             raise DatabaseUnavailableError
         self.written.append(dict(uses_s))
         self.pods.append(pod_id)
-        self.collected.append(None if collected_until is None else (collected_until - EPOCH).seconds)
+        self.collected.append((answered_at - EPOCH).seconds if answered_at and is_all else None)
+        self.elapsed_s.append(elapsed_s)
         return EPOCH + timedelta(seconds=len(self.written))
 
 
@@ -106,6 +114,18 @@ async def test_a_flush_that_failed_says_nothing_and_the_next_no_more_than_it_wou
     assert sessions.collected == [None, 1]
 
 
+async def test_ages_are_told_as_of_the_time_since_the_last_answer(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
+    await activity.flush()
+    clock.now += 7
+    activity.touch("a")
+    clock.now += 3
+    await activity.flush()
+    assert sessions.elapsed_s == [0.0, 10.0]
+    assert sessions.written[1] == {"a": (3.0, 3.0)}
+
+
 async def test_the_pod_is_asked_for_anew_at_each_flush(sessions: FailingSessions, clock: Clock) -> None:
     incarnations = iter(["pod#1", "pod#2"])
     log = ActivityLog(sessions, timeout_s=100, clock=clock, pod_id=lambda: next(incarnations))
@@ -161,13 +181,21 @@ async def test_a_pause_as_long_as_the_timeout_ends_a_use(
 async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
     class TouchedMeanwhile(FailingSessions):
         async def flush_activity(
-            self, uses_s: Mapping[str, tuple[float, float]], pod_id: str, collected_until: datetime | None
+            self,
+            uses_s: Mapping[str, tuple[float, float]],
+            pod_id: str,
+            *,
+            answered_at: datetime | None,
+            elapsed_s: float,
+            is_all: bool,
         ) -> datetime:
-            answered_at = await super().flush_activity(uses_s, pod_id, collected_until)
+            answer = await super().flush_activity(
+                uses_s, pod_id, answered_at=answered_at, elapsed_s=elapsed_s, is_all=is_all
+            )
             if len(self.written) == 1:
                 clock.now += 5
                 log.touch("a")
-            return answered_at
+            return answer
 
     sessions = TouchedMeanwhile()
     log = ActivityLog(sessions, timeout_s=10, clock=clock, pod_id=lambda: "pod#1")
