@@ -31,7 +31,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog;
 CREATE TRIGGER audit AFTER UPDATE OF status ON simulator.instances
-    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION audit.step();
+    FOR EACH ROW EXECUTE FUNCTION audit.step(); -- also where the same status is written again
 
 CREATE FUNCTION audit.claim() RETURNS TRIGGER AS $$
 BEGIN

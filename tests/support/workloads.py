@@ -9,12 +9,14 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import aiohttp
 import msgspec
+import psutil
+from yarl import URL
 
 from session_service.simulators.runner_process import RunnerProcess
 from session_service.simulators.runner_protocol import WorkloadList
@@ -43,6 +45,22 @@ class SharedRunner:
             "SIMULATOR_RUNNER_URL": runner.url,
             "SIMULATOR_RUNNER_TOKEN": runner.token,
         }
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP for the runner alone: its simulators go on, and whoever asks it for anything waits."""
+        process = psutil.Process(self._runner.pid)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    def calls_of(self, pid: int) -> int:
+        """How many connections a process has to the runner."""
+        port = URL(self._runner.url).port
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+        return sum(1 for one in connections if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED")
 
     async def simulator_ids(self) -> set[str]:
         headers = {"Authorization": f"Bearer {self._runner.token}"}
