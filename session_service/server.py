@@ -270,7 +270,8 @@ class SessionServer:
 
     def _start_background_tasks(self) -> None:
         guard, settings, database = self._guard, self._settings, self._database
-        guard.every("pod_beat", settings.pod.lease_s / 3, self._membership.round)
+        # Never later, also after failures: a pod that comes back from an outage last must not be taken for dead.
+        guard.every("pod_beat", settings.pod.lease_s / 3, self._membership.round, longest_retry_s=0.0)
         guard.every("session_adoption", settings.pod.lease_s / 3, self._ownership.adopt)
         self._start_sweeps()
         guard.every("activity_flush", ACTIVITY_FLUSH_EVERY_S, self._activity.flush)

@@ -62,14 +62,20 @@ class TaskGuard:
         self.failed: asyncio.Future[LoopEnded] = asyncio.get_running_loop().create_future()
 
     def every(
-        self, name: str, interval_s: float, body: Callable[[], Awaitable[None]], *, jitter: float = 0.1
+        self,
+        name: str,
+        interval_s: float,
+        body: Callable[[], Awaitable[None]],
+        *,
+        jitter: float = 0.1,
+        longest_retry_s: float = _LONGEST_RETRY_S,
     ) -> asyncio.Task[None]:
         """Run ``body`` now and then again ``interval_s`` ± ``jitter`` after each pass, until ``close``.
 
-        A pass that raises is logged, counted and tried again after a growing wait: from ``interval_s`` up to 5 s
-        (or ``interval_s`` where that is longer). Passes never overlap.
+        A pass that raises is logged, counted and tried again after a growing wait: from ``interval_s`` up to
+        ``longest_retry_s`` (or ``interval_s`` where that is longer). Passes never overlap.
         """
-        return self.spawn(name, self._repeat(name, interval_s, body, jitter))
+        return self.spawn(name, self._repeat(name, interval_s, body, jitter, longest_retry_s))
 
     def spawn(self, name: str, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine that is meant to last until ``close``; if it returns or raises, ``failed`` resolves.
@@ -102,11 +108,13 @@ class TaskGuard:
             self.failed.cancel()
         return stuck
 
-    async def _repeat(self, name: str, interval_s: float, body: Callable[[], Awaitable[None]], jitter: float) -> None:
+    async def _repeat(
+        self, name: str, interval_s: float, body: Callable[[], Awaitable[None]], jitter: float, longest_retry_s: float
+    ) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         backoff = Backoff(
-            first_s=max(interval_s, _FIRST_RETRY_S), max_s=max(interval_s, _LONGEST_RETRY_S), jitter=jitter
+            first_s=max(interval_s, _FIRST_RETRY_S), max_s=max(interval_s, longest_retry_s), jitter=jitter
         )
         failures = 0
         while True:

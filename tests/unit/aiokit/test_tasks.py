@@ -89,6 +89,20 @@ async def test_a_slow_loop_that_fails_keeps_its_interval() -> None:
     assert passes == pytest.approx([0, 60, 120])
 
 
+async def test_a_loop_that_may_not_be_late_keeps_its_interval_too() -> None:
+    guard, passes = TaskGuard(random=middle), []
+
+    async def body() -> None:
+        passes.append(now())
+        raise OSError
+
+    with structlog.testing.capture_logs():
+        guard.every("beat", 0.5, body, longest_retry_s=0.0)
+        await asyncio.sleep(2.2)
+        await guard.close()
+    assert passes == pytest.approx([0, 0.5, 1, 1.5, 2])
+
+
 async def test_a_cancellation_from_within_a_pass_does_not_end_its_loop() -> None:
     guard, passes = TaskGuard(random=middle), []
 
