@@ -15,11 +15,10 @@ from tests.support.waiting import eventually
 
 OPEN = (
     "SELECT outcome, (opened).session_id, ended_session_id "
-    "FROM session.open_session($1, 'user-1', $2, interval '1 hour', $3, '{}')"
+    "FROM session.open_session($1, 'user-1', $2, interval '1 hour', $3, '{}', 'pod-1')"
 )
 OPEN_SOCKET = (
-    "SELECT outcome FROM "
-    "session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL)"
+    "SELECT outcome FROM session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL)"
 )
 
 
@@ -103,12 +102,15 @@ async def test_cleanup_and_a_simulators_step_do_not_wait_for_each_other(one: Sql
     """The cascade takes metadata before simulators; a simulator's step takes them the other way round."""
     queries = load_queries()
     await one.fetchrow(OPEN, "session-1", "device-1", 2)
-    await one.fetchval("SELECT r.outcome FROM simulator.request_start('sim-1', 'session-1', 'user-1', '[]', 1, 2) r")
+    await one.fetchval(
+        "SELECT r.outcome FROM simulator.request_start('sim-1', 'session-1', 'user-1', '[]', 1, 2, 'pod-1') r"
+    )
     await one.execute("UPDATE session.active_sessions SET expires_at = now() - interval '1 s'")
     await one.fetch("SELECT session.expire_sessions()")
     async with one.transaction():
-        await one.execute("SELECT 1 FROM simulator.instances FOR UPDATE")  # as the step's UPDATE takes it
-        cleaning = asyncio.ensure_future(other.fetchval(queries["sessions.cleanup"]))
+        await one.execute("SELECT 1 FROM session.ownership FOR SHARE")  # as the step's UPDATE takes them
+        await one.execute("SELECT 1 FROM simulator.instances FOR UPDATE")
+        cleaning = asyncio.ensure_future(other.fetchval(queries["sessions.cleanup"], 1000))
         await until_waiting(watcher, cleaning)
-        assert len(await one.fetch(queries["simulators.stopped"], "sim-1")) == 1
+        assert len(await one.fetch(queries["simulators.stopped"], "sim-1", "session-1", "pod-1", 1)) == 1
     assert await cleaning == 1
