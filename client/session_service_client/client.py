@@ -22,7 +22,15 @@ from session_service_client.errors import CommandTimeoutError, ConnectionEndedEr
 from session_service_client.event_queue import EventQueue
 from session_service_client.events import Connected, Event, Position
 from session_service_client.exchange_view import ExchangeView
-from session_service_client.rest import Order, RestClient, StartedSimulator, order_fields, read_order, start_fields
+from session_service_client.rest import (
+    Order,
+    RestClient,
+    StartedSimulator,
+    order_fields,
+    read_order,
+    read_started,
+    start_fields,
+)
 from session_service_client.statistics import Statistics
 
 MAX_MESSAGE_BYTES = 65_536  # docs/protocol.md: a larger one would end the connection
@@ -266,8 +274,7 @@ class SessionClient:
     ) -> StartedSimulator:
         """Start one, or find the live one. ``RUNNING`` is told by an event."""
         fields = start_fields(initial_symbols, initial_cash)
-        answer = await self.command("start_simulator", fields, timeout_s=timeout_s)
-        return StartedSimulator(answer.get("simulatorId"), answer["status"])
+        return read_started(await self.command("start_simulator", fields, timeout_s=timeout_s))
 
     async def stop_simulator(self, *, timeout_s: float | None = None) -> str:
         """Its status from now on."""

@@ -142,7 +142,7 @@ class LiveConnection:
         self._current: LiveSocket | None = None
         self._successor: LiveSocket | None = None  # while it moves: connected, and its first frame is not there
         self._opening: asyncio.Task[None] | None = None  # of a successor
-        self._sockets: set[LiveSocket] = set()  # every one that is not ended
+        self._sockets: set[LiveSocket] = set()  # every one that was not read to its end
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader_failure: BaseException | None = None
@@ -288,7 +288,8 @@ class LiveConnection:
                 if status == 409:
                     await self._rest.reconnect(self.session_id, self._identity.device_id, self._attempt)
         except ServiceError as error:
-            return reconnection.after_answer(error.code, error.message, error.status, error.retry_after_s)
+            if error.code != "UNKNOWN":  # a page of some proxy explains nothing
+                return reconnection.after_answer(error.code, error.message, error.status, error.retry_after_s)
         except TransportError:
             return Retry()
         self._unexplained_refusals += 1
@@ -543,10 +544,11 @@ class LiveConnection:
                     live.last_heard_s = self._clock()
         except Exception as error:  # noqa: BLE001 # ours or the user's callback: told by `run`, which ends with it
             self._reader_failure = error
+        else:
+            self._sockets.discard(live)
         finally:
             live.ended = True
             live.ended_at_s = self._clock()
-            self._sockets.discard(live)
             self._wake.set()
 
     def _on_frame(self, live: LiveSocket, frame: Mapping[str, Any]) -> None:

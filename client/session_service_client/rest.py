@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -17,7 +17,10 @@ from session_service_client.backoff import DecorrelatedJitter
 from session_service_client.endpoints import Endpoints
 from session_service_client.errors import ServiceError, TransportError
 
+T = TypeVar("T")
+
 TRY_LIMIT_S = 5.0  # one try on one URL; the service's own longest answer takes 3 s
+MIN_TRY_LIMIT_S = 0.1
 # The pod refused before it looked at the call: repeating it elsewhere is safe, whatever it asks for.
 _NOT_TAKEN = frozenset({"POD_TERMINATING", "OVERLOADED"})
 
@@ -107,39 +110,36 @@ class RestClient:
     # --- sessions ------------------------------------------------------------------------------------------
 
     async def open_session(self, device_id: str) -> OpenedSession:
-        answer = await self._call("POST", "/api/sessions", body={"deviceId": device_id}, repeatable=True)
-        return OpenedSession(
-            answer["sessionId"], answer["isNew"], answer["status"], answer["expiresAt"], answer["podName"]
-        )
+        body = {"deviceId": device_id}
+        return await self._call(_opened_session, "POST", "/api/sessions", body=body, repeatable=True)
 
     async def list_sessions(self) -> tuple[Session, ...]:
-        answer = await self._call("GET", "/api/sessions", repeatable=True)
-        return tuple(_session(one) for one in answer["sessions"])
+        return await self._call(_sessions, "GET", "/api/sessions", repeatable=True)
 
     async def get_session(self, session_id: str) -> Session:
-        answer = await self._call("GET", f"/api/sessions/{_part(session_id)}", repeatable=True)
-        return _session(answer["session"])
+        return await self._call(_session, "GET", f"/api/sessions/{_part(session_id)}", repeatable=True)
 
     async def keepalive(self, session_id: str) -> str:
         """The new ``expiresAt``."""
-        answer = await self._call("POST", f"/api/sessions/{_part(session_id)}/keepalive", repeatable=True)
-        return str(answer["expiresAt"])
+        path = f"/api/sessions/{_part(session_id)}/keepalive"
+        return await self._call(lambda answer: str(answer["expiresAt"]), "POST", path, repeatable=True)
 
     async def reconnect(self, session_id: str, device_id: str, attempt: int) -> Session:
         body = {"deviceId": device_id, "attempt": attempt}
-        answer = await self._call("POST", f"/api/sessions/{_part(session_id)}/reconnect", body=body, repeatable=True)
-        return _session(answer["session"])
+        path = f"/api/sessions/{_part(session_id)}/reconnect"
+        return await self._call(_session, "POST", path, body=body, repeatable=True)
 
     async def end_session(self, session_id: str) -> bool:
         """Whether its simulator was stopped. Not repeated: where no answer came, a second call may get a 404."""
-        answer = await self._call("DELETE", f"/api/sessions/{_part(session_id)}")
-        return bool(answer["simulatorStopped"])
+        path = f"/api/sessions/{_part(session_id)}"
+        return await self._call(lambda answer: bool(answer["simulatorStopped"]), "DELETE", path)
 
     async def end_sessions(self, device_id: str | None = None) -> tuple[str, ...]:
         """End the session of this device, or all of the user's; the ids of those that there were."""
         query = {} if device_id is None else {"deviceId": device_id}
-        answer = await self._call("DELETE", "/api/sessions", query=query, repeatable=True)
-        return tuple(answer["sessionIds"])
+        return await self._call(
+            lambda answer: tuple(answer["sessionIds"]), "DELETE", "/api/sessions", query=query, repeatable=True
+        )
 
     # --- simulators ----------------------------------------------------------------------------------------
 
@@ -150,28 +150,25 @@ class RestClient:
         initial_symbols: Sequence[str] | None = None,
         initial_cash: float | None = None,
     ) -> StartedSimulator:
-        body = {"sessionId": session_id, **start_fields(initial_symbols, initial_cash)}
-        answer = await self._call(
-            "POST",
-            "/api/simulators",
-            body={name: value for name, value in body.items() if value is not None},
-            repeatable=True,
-        )
-        return StartedSimulator(answer["simulatorId"], answer["status"])
+        """Start one, or find the live one. Without ``session_id``: that of the user's only session."""
+        body = start_fields(initial_symbols, initial_cash)
+        if session_id is not None:
+            body["sessionId"] = session_id
+        return await self._call(read_started, "POST", "/api/simulators", body=body, repeatable=True)
 
     async def find_simulator(self, session_id: str) -> Simulator | None:
         """The session's simulator; None where it has none."""
-        answer = await self._call("GET", "/api/simulators", query={"sessionId": session_id}, repeatable=True)
-        return None if answer["simulator"] is None else _simulator(answer["simulator"])
+        query = {"sessionId": session_id}
+        return await self._call(_found_simulator, "GET", "/api/simulators", query=query, repeatable=True)
 
     async def get_simulator(self, simulator_id: str) -> Simulator:
-        answer = await self._call("GET", f"/api/simulators/{_part(simulator_id)}", repeatable=True)
-        return _simulator(answer["simulator"])
+        path = f"/api/simulators/{_part(simulator_id)}"
+        return await self._call(lambda answer: _simulator(answer["simulator"]), "GET", path, repeatable=True)
 
     async def stop_simulator(self, simulator_id: str) -> str:
         """Its status from now on."""
-        answer = await self._call("DELETE", f"/api/simulators/{_part(simulator_id)}", repeatable=True)
-        return str(answer["status"])
+        path = f"/api/simulators/{_part(simulator_id)}"
+        return await self._call(lambda answer: str(answer["status"]), "DELETE", path, repeatable=True)
 
     # --- orders --------------------------------------------------------------------------------------------
 
@@ -189,34 +186,38 @@ class RestClient:
         """``request_id`` (1–64 characters): one is made where none is given; the same one places no second order."""
         body = order_fields(symbol, side, quantity, order_type, price)
         body["requestId"] = request_id or uuid.uuid4().hex
-        answer = await self._call("POST", f"/api/simulators/{_part(simulator_id)}/orders", body=body, repeatable=True)
-        return read_order(answer)
+        path = f"/api/simulators/{_part(simulator_id)}/orders"
+        return await self._call(read_order, "POST", path, body=body, repeatable=True)
 
     async def list_orders(self, simulator_id: str) -> tuple[Order, ...]:
         """Open ones first."""
-        answer = await self._call("GET", f"/api/simulators/{_part(simulator_id)}/orders", repeatable=True)
-        return tuple(read_order(one) for one in answer["orders"])
+        path = f"/api/simulators/{_part(simulator_id)}/orders"
+        return await self._call(
+            lambda answer: tuple(read_order(one) for one in answer["orders"]), "GET", path, repeatable=True
+        )
 
     async def get_order(self, simulator_id: str, order_id: str) -> Order:
         path = f"/api/simulators/{_part(simulator_id)}/orders/{_part(order_id)}"
-        return read_order(await self._call("GET", path, repeatable=True))
+        return await self._call(read_order, "GET", path, repeatable=True)
 
     async def cancel_order(self, simulator_id: str, order_id: str) -> Order:
         """Not repeated where it may have been carried out: a second cancellation is refused."""
         path = f"/api/simulators/{_part(simulator_id)}/orders/{_part(order_id)}"
-        return read_order(await self._call("DELETE", path))
+        return await self._call(read_order, "DELETE", path)
 
     # --- the call ------------------------------------------------------------------------------------------
 
     async def _call(
         self,
+        read: Callable[[Mapping[str, Any]], T],
         method: str,
         path: str,
         *,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         repeatable: bool = False,
-    ) -> Mapping[str, Any]:
+    ) -> T:
+        """``read`` makes the answer's type of its JSON object; what it does not find is an error of the answer."""
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + self._timeout_s
         pauses = DecorrelatedJitter(self._random, first_s=0.1, base_s=0.2, cap_s=2.0)
@@ -225,10 +226,11 @@ class RestClient:
             url, wait_s = self._endpoints.choose(clock())
             await asyncio.sleep(min(wait_s, max(0.0, deadline_s - clock())))
             failure: ServiceError | TransportError
+            limit_s = min(TRY_LIMIT_S, max(MIN_TRY_LIMIT_S, deadline_s - clock()))
             try:
-                return await self._try(
-                    method, url + path, data, query, min(TRY_LIMIT_S, max(0.1, deadline_s - clock()))
-                )
+                return read(await self._try(method, url + path, data, query, limit_s))
+            except (KeyError, TypeError, AttributeError):
+                raise ServiceError("UNKNOWN", f"an answer of another shape to {method} {path}") from None
             except ServiceError as error:
                 if error.status != 503:
                     raise
@@ -330,7 +332,22 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _session(one: Mapping[str, Any]) -> Session:
+def read_started(answer: Mapping[str, Any]) -> StartedSimulator:
+    return StartedSimulator(answer.get("simulatorId"), answer["status"])
+
+
+def _opened_session(answer: Mapping[str, Any]) -> OpenedSession:
+    return OpenedSession(
+        answer["sessionId"], answer["isNew"], answer["status"], answer["expiresAt"], answer["podName"]
+    )
+
+
+def _sessions(answer: Mapping[str, Any]) -> tuple[Session, ...]:
+    return tuple(_session({"session": one}) for one in answer["sessions"])
+
+
+def _session(answer: Mapping[str, Any]) -> Session:
+    one = answer["session"]
     return Session(
         one["session_id"],
         one["user_id"],
@@ -340,6 +357,10 @@ def _session(one: Mapping[str, Any]) -> Session:
         one["expires_at"],
         one,
     )
+
+
+def _found_simulator(answer: Mapping[str, Any]) -> Simulator | None:
+    return None if answer["simulator"] is None else _simulator(answer["simulator"])
 
 
 def _simulator(one: Mapping[str, Any]) -> Simulator:
