@@ -761,24 +761,35 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- The last pod of all stops every simulator, and takes them, to see to their end: what it asked to stop. Nothing, where a
--- live pod is there.
-CREATE FUNCTION session.stop_as_last(p_pod_id TEXT, p_reason TEXT) RETURNS SETOF simulator.instances AS $$
+-- The last pod of all stops every simulator and takes it, to see to its end, and whatever else is on its way there; changed:
+-- by this call. Not from a pod that goes as well and is at it, which would be kept from recording the end: when that pod has
+-- left, the next call takes it. Nothing, where a live pod is there.
+CREATE FUNCTION session.stop_as_last(p_pod_id TEXT, p_reason TEXT)
+RETURNS TABLE (stopping simulator.instances, changed BOOLEAN) AS $$
 BEGIN
     PERFORM session.lock_pods();
     IF EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id <> p_pod_id AND NOT p.draining AND NOT p.dead) THEN
         RETURN;
     END IF;
-    PERFORM 1 FROM session.ownership o JOIN simulator.instances i USING (session_id)
-    WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING') ORDER BY o.session_id FOR UPDATE OF o;
+    PERFORM 1 FROM session.ownership o
+    WHERE o.session_id IN (
+        SELECT i.session_id FROM simulator.instances i WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING'))
+    ORDER BY o.session_id FOR UPDATE;
     UPDATE session.ownership o SET pod_id = p_pod_id, epoch = o.epoch + 1
-    FROM simulator.instances i
-    WHERE i.session_id = o.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING', 'STOPPING')
-      AND o.pod_id IS DISTINCT FROM p_pod_id AND EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id = p_pod_id);
+    WHERE o.pod_id IS DISTINCT FROM p_pod_id
+      AND EXISTS (SELECT 1 FROM session.pods me WHERE me.pod_id = p_pod_id AND NOT me.dead)
+      AND (o.session_id IN (
+               SELECT i.session_id FROM simulator.instances i WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING'))
+           OR (o.session_id IN (SELECT i.session_id FROM simulator.instances i WHERE i.status = 'STOPPING')
+               AND NOT EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id = o.pod_id AND NOT p.dead)));
     RETURN QUERY
-    UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = p_reason
-    WHERE status IN ('CREATING', 'STARTING', 'RUNNING')
-    RETURNING *;
+    WITH asked AS (
+        UPDATE simulator.instances i SET status = 'STOPPING', target = 'STOPPED', reason = p_reason
+        WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING')
+        RETURNING i AS one
+    )
+    SELECT asked.one, TRUE FROM asked
+    UNION ALL SELECT i, FALSE FROM simulator.instances i WHERE i.status = 'STOPPING';
 END;
 $$ LANGUAGE plpgsql;
 

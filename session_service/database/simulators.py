@@ -167,17 +167,14 @@ class SimulatorRepository:
         )
         return done
 
-    async def unsettled(self, pod_id: str | None) -> list[str]:
-        """Simulators on their way; of the sessions that this pod owns, or (None) of all."""
-        operation = "list_unsettled_simulators"
-        if pod_id is None:
-            records = await self._postgres.fetch(
-                self._queries["simulators.unsettled"], operation=operation, repeatable=True
-            )
-        else:
-            records = await self._postgres.fetch(
-                self._queries["simulators.unsettled_of_pod"], pod_id, operation=operation, repeatable=True
-            )
+    async def unsettled(self, pod_id: str) -> list[str]:
+        """Simulators on their way, of the sessions that this pod owns."""
+        records = await self._postgres.fetch(
+            self._queries["simulators.unsettled_of_pod"],
+            pod_id,
+            operation="list_unsettled_simulators",
+            repeatable=True,
+        )
         return [record["simulator_id"] for record in records]
 
     async def live_of_sessions(self, session_ids: Sequence[str]) -> list[str]:
@@ -216,8 +213,12 @@ class SimulatorRepository:
         )
         return [simulator_of(record) for record in records]
 
-    async def stop_as_last(self, pod_id: str, reason: str) -> list[Simulator]:
-        """Ask every simulator to stop, and take their sessions; nothing where a live pod is beside this one."""
+    async def stop_as_last(self, pod_id: str, reason: str) -> list[RequestedSimulator]:
+        """Ask every simulator to stop, and take their sessions; nothing where a live pod is beside this one.
+
+        Returns all that are not yet stopped, also those that were asked before. Repeated, it takes what pods that
+        have left meanwhile let go of.
+        """
         records = await self._postgres.fetch(
             self._queries["simulators.stop_as_last"],
             pod_id,
@@ -225,7 +226,7 @@ class SimulatorRepository:
             operation="stop_all_simulators",
             repeatable=True,
         )
-        return [simulator_of(record) for record in records]
+        return [RequestedSimulator(simulator_of(record), record["changed"], pod_id) for record in records]
 
     async def prune(self, keep_s: float) -> None:
         await self._postgres.execute(
@@ -271,7 +272,7 @@ class SimulatorRepository:
     async def request_teardown(
         self, simulator_id: str, session_id: str, endpoint: str | None, workload_uid: str
     ) -> bool:
-        """Have a workload removed that has no row any more, or one at its end. False: its row still stands."""
+        """Have a workload removed that nobody wants any more. False: its row says that it is to run."""
         requested: bool | None = await self._postgres.fetch_value(
             self._queries["teardowns.request"],
             simulator_id,

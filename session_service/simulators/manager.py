@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -139,32 +139,39 @@ class SimulatorManager:
         """Stop the simulators of the sessions that this pod looks after. As ``stop_as_last`` otherwise."""
         pod_id = self._pod_id()
         stopping = await self._repository.stop_of_pod(pod_id, reason)
-        return await self._settled(stopping, pod_id, limit_s)
+        for simulator in stopping:
+            self._events.simulator_changed(simulator)
+        asked = {simulator.simulator_id for simulator in stopping}
+
+        async def remaining() -> int:
+            return len(asked.intersection(await self._repository.unsettled(pod_id)))
+
+        return await self._settled(remaining, limit_s)
 
     async def stop_as_last(self, reason: str, limit_s: float) -> int:
         """Stop every simulator, unless a live pod is beside this one, and wait until their workloads are gone.
 
         Waits at most ``limit_s``; returns how many remain then. What remains is found by the next pod that starts.
         """
-        stopping = await self._repository.stop_as_last(self._pod_id(), reason)
-        return await self._settled(stopping, None, limit_s) if stopping else 0
 
-    async def _settled(self, stopping: Sequence[Simulator], pod_id: str | None, limit_s: float) -> int:
+        async def remaining() -> int:
+            stopping = await self._repository.stop_as_last(self._pod_id(), reason)
+            for requested in stopping:
+                if requested.changed:
+                    self._events.simulator_changed(requested.simulator)
+            return len(stopping) + await self._repository.teardown_count()
+
+        return await self._settled(remaining, limit_s)
+
+    async def _settled(self, remaining: Callable[[], Awaitable[int]], limit_s: float) -> int:
         deadline = self._clock() + limit_s
-        for simulator in stopping:
-            self._events.simulator_changed(simulator)
-        asked = {simulator.simulator_id for simulator in stopping}
-        while True:
+        while left := await remaining():
+            if self._clock() > deadline:
+                return left
             await self._reconciler.resync()
             await self._reconciler.tear_down()
-            unsettled = await self._repository.unsettled(pod_id)
-            if pod_id is None:
-                remaining = len(unsettled) + await self._repository.teardown_count()
-            else:
-                remaining = len(asked.intersection(unsettled))
-            if remaining == 0 or self._clock() > deadline:
-                return remaining
             await asyncio.sleep(0.05)
+        return 0
 
     async def measure(self) -> None:
         """Set the gauge of what runs for the sessions that this pod owns."""

@@ -20,7 +20,7 @@ from session_service.clients.exchange import ExchangeClient, Fence
 from session_service.database.events import EventBus
 from session_service.database.simulators import OwnedSimulator, SimulatorRepository, Teardown
 from session_service.domain.events import EventType
-from session_service.domain.placement import Ownership, Standing
+from session_service.domain.placement import Ownership
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import (
     BackendUnavailableError,
@@ -173,10 +173,12 @@ class Reconciler:
                 return
             except FencedError as error:
                 owner = owned.ownership
-                if not await self._owner.outranked(owner.session_id, owner.epoch, error.highest_epoch):
+                if await self._owner.outranked(owner.session_id, owner.epoch, error.highest_epoch):
+                    # Not at once: one that refuses every epoch would be asked as fast as it answers.
+                    self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+                else:
                     self._leave(simulator_id)
-                    return
-                again = True
+                return
             if not again:
                 return
 
@@ -227,10 +229,13 @@ class Reconciler:
         return True
 
     async def _step_refused(self, owned: OwnedSimulator, workload: Workload) -> None:
-        """A step was made, and not recorded: the session is another pod's, or the row is not where it was."""
+        """A step was made, and not recorded: the session is another pod's, or the row is not where it was.
+
+        Either way the workload may have come to be behind the back of whoever removed it.
+        """
+        await self._remove_orphan(owned.simulator, workload)
         owner = owned.ownership
-        if await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch) is not Standing.FENCED:
-            await self._remove_orphan(owned.simulator, workload)
+        await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch)
 
     async def _remove_orphan(self, simulator: Simulator, workload: Workload) -> None:
         """The row went while a step was under way, and the teardown may have found nothing yet to remove."""

@@ -75,10 +75,6 @@ RETURNING i.*;
 -- $1 simulator, $2 reason, $3 session, $4 pod, $5 epoch.
 SELECT simulator.fail($1, $2, $3, $4, $5);
 
--- name: simulators.unsettled
--- Everything that is on its way, whoever looks after it. idx_simulator_status.
-SELECT simulator_id FROM simulator.instances WHERE status IN ('CREATING', 'STARTING', 'STOPPING');
-
 -- name: simulators.unsettled_of_pod
 -- What this pod's reconciler has to look at: all it owns but rows at their end and those that run. idx_simulator_status.
 SELECT i.simulator_id FROM simulator.instances i JOIN session.ownership o USING (session_id)
@@ -119,7 +115,7 @@ WHERE simulator_id IN (
 RETURNING *;
 
 -- name: simulators.stop_as_last
-SELECT * FROM session.stop_as_last($1, $2);
+SELECT (s.stopping).*, s.changed FROM session.stop_as_last($1, $2) s;
 
 -- name: simulators.prune
 -- Rows at their end are kept for a while, for whoever asks what became of theirs; an ERROR row stays as long as
@@ -152,10 +148,11 @@ DELETE FROM simulator.teardowns t WHERE t.simulator_id = $1 AND t.attempts = $2
 RETURNING NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id = t.simulator_id);
 
 -- name: teardowns.request
--- A workload came to be although nobody wants it any more: its row went, or reached its end, while it was created.
+-- A workload came to be although nobody wants it any more: its row went, reached its end, or is on its way there with
+-- another pod, which may have found nothing yet to remove.
 INSERT INTO simulator.teardowns AS t (simulator_id, session_id, endpoint, workload_uid)
 SELECT $1, $2, $3, $4
-WHERE NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id = $1 AND i.status NOT IN ('STOPPED', 'ERROR'))
+WHERE NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id = $1 AND i.target = 'RUNNING')
 ON CONFLICT (simulator_id) DO UPDATE
 SET endpoint = EXCLUDED.endpoint, workload_uid = EXCLUDED.workload_uid, leased_until = '-infinity',
     attempts = t.attempts + 1
