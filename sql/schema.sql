@@ -97,7 +97,7 @@ CREATE UNLOGGED TABLE session.sockets (
     kind TEXT NOT NULL DEFAULT 'websocket' CHECK (kind IN ('websocket', 'sse')),
     connected_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
     arrival BIGINT NOT NULL DEFAULT nextval('session.socket_arrivals'),
-    heard_at TIMESTAMP WITH TIME ZONE, -- written only where a session has nearly as many as it may
+    heard_at TIMESTAMP WITH TIME ZONE, -- null unless its session has nearly as many as it may
     evicted BOOLEAN NOT NULL DEFAULT FALSE, -- it made room and is about to be closed: it does not count
     PRIMARY KEY (session_id, client_id)
 );
@@ -463,12 +463,13 @@ CREATE FUNCTION session.count_connections(p_session_id TEXT) RETURNS INTEGER AS 
 $$ LANGUAGE sql;
 
 -- A socket is there. outcome: 'opened', 'not_found', 'expired', or 'replaced' where a later attempt of the same client is
--- connected already. opened_arrival: the socket's number; connections: how many the session has now. p_reconnect_as: null,
--- or as whom a client comes back ('' without a client id). The session's row is locked first, so that counts are exact
--- and the numbers of a session's sockets grow in the order of their rows.
+-- connected already. opened_arrival: the socket's number; connections: how many the session has now; from p_crowded on its
+-- pods are to say when they heard of them. p_reconnect_as: null, or as whom a client comes back ('' without a client id).
+-- The session's row is locked first, so that counts are exact and the numbers of a session's sockets grow in the order of
+-- their rows.
 CREATE FUNCTION session.open_socket(
     p_session_id TEXT, p_client_id TEXT, p_pod_id TEXT, p_attempt BIGINT, p_kind TEXT,
-    p_timeout INTERVAL, p_fields JSONB, p_reconnect_as TEXT
+    p_timeout INTERVAL, p_fields JSONB, p_reconnect_as TEXT, p_crowded INTEGER
 ) RETURNS TABLE (outcome TEXT, opened_arrival BIGINT, connections INTEGER) AS $$
 DECLARE
     session_row session.active_sessions;
@@ -509,6 +510,9 @@ BEGIN
         PERFORM session.count_reconnect(p_session_id, p_reconnect_as, p_attempt, '{}'::jsonb);
     END IF;
     connections := session.count_connections(p_session_id);
+    IF connections >= p_crowded THEN
+        UPDATE session.sockets SET heard_at = connected_at WHERE session_id = p_session_id AND heard_at IS NULL;
+    END IF;
     outcome := 'opened';
     RETURN NEXT;
 END;
@@ -626,15 +630,18 @@ END;
 $$ LANGUAGE plpgsql;
 
 -- When a pod's sockets of crowded sessions were last heard, for whoever has to choose the most silent. How many
--- connections these sessions have now.
-CREATE FUNCTION session.hear_sockets(p_session_ids TEXT[], p_arrivals BIGINT[], p_silent_s DOUBLE PRECISION[])
-RETURNS TABLE (heard_session_id TEXT, connections INTEGER) AS $$
+-- connections these sessions have now: below p_crowded it matters no more.
+CREATE FUNCTION session.hear_sockets(
+    p_session_ids TEXT[], p_arrivals BIGINT[], p_silent_s DOUBLE PRECISION[], p_crowded INTEGER
+) RETURNS TABLE (heard_session_id TEXT, connections INTEGER) AS $$
 BEGIN
     PERFORM 1 FROM session.active_sessions a
     WHERE a.session_id = ANY (p_session_ids) ORDER BY a.session_id FOR UPDATE;
     UPDATE session.sockets k SET heard_at = clock_timestamp() - make_interval(secs => t.silent_s)
     FROM unnest(p_session_ids, p_arrivals, p_silent_s) AS t (session_id, arrival, silent_s)
     WHERE k.session_id = t.session_id AND k.arrival = t.arrival;
+    UPDATE session.sockets k SET heard_at = NULL
+    WHERE k.session_id = ANY (p_session_ids) AND session.count_connections(k.session_id) < p_crowded;
     RETURN QUERY
     SELECT t.session_id, session.count_connections(t.session_id)
     FROM unnest(p_session_ids) AS t (session_id) GROUP BY t.session_id;

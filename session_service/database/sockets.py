@@ -13,6 +13,7 @@ import msgspec
 from session_service.database.postgres import Postgres
 from session_service.database.records import simulator_of
 from session_service.database.sql_files import Queries
+from session_service.domain.session import CROWDED
 from session_service.domain.simulator import Simulator
 from session_service.errors import ConnectionReplacedError, SessionExpiredError, SessionNotFoundError
 
@@ -38,11 +39,12 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """What PostgreSQL counts for a pod; ``expired``: sessions among them that are marked EXPIRED."""
+    """What PostgreSQL counts for a pod; ``expired``, ``crowded``: which of their sessions are so."""
 
     sockets: int
     arrivals: int
     expired: frozenset[str]
+    crowded: frozenset[str]
 
 
 class Evicted(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ class SocketRepository:
             self._timeout_s,
             fields,
             reconnect_as,
+            CROWDED,
             operation="open_socket",
             repeatable=True,
         )
@@ -123,7 +126,12 @@ class SocketRepository:
             self._queries["sockets.tally"], pod_id, operation="tally_sockets", repeatable=True
         )
         assert record is not None  # noqa: S101 - an aggregate returns one row, always
-        return Tally(record["sockets"], record["arrivals"], frozenset(record["expired"] or ()))
+        return Tally(
+            record["sockets"],
+            record["arrivals"],
+            frozenset(record["expired"] or ()),
+            frozenset(record["crowded"] or ()),
+        )
 
     async def assert_own(self, rows: Sequence[SocketRow], pod_id: str, grace_s: float) -> list[LostSocket]:
         """Write again what is missing of ``rows``; which of them have to be closed.
@@ -178,6 +186,7 @@ class SocketRepository:
             [session_id for session_id, _arrival in silent_s],
             [arrival for _session_id, arrival in silent_s],
             list(silent_s.values()),
+            CROWDED,
             operation="hear_sockets",
         )
         return {record["session_id"]: record["connections"] for record in records}

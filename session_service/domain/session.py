@@ -20,6 +20,7 @@ class SessionStatus(StrEnum):
 
 RECONNECTING_LIMIT_S = 120
 MAX_CONNECTIONS_PER_SESSION = 8  # over all pods, event streams included
+CROWDED = MAX_CONNECTIONS_PER_SESSION - 1  # connections from which on it matters who was heard last
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 
 import msgspec
@@ -14,7 +14,7 @@ from session_service.database.events import EventBus
 from session_service.database.sessions import SessionRepository
 from session_service.database.sockets import LostSocket, SocketKind, SocketRepository, SocketRow
 from session_service.domain import reconnect
-from session_service.domain.events import EventType, SessionEvent
+from session_service.domain.events import EventType
 from session_service.domain.identity import Identity
 from session_service.domain.session import MAX_CONNECTIONS_PER_SESSION, Session
 from session_service.errors import DatabaseUnavailableError, SessionNotFoundError
@@ -22,7 +22,6 @@ from session_service.sessions.session_ops import SessionOps
 
 log = structlog.get_logger(__name__)
 
-CROWDED = MAX_CONNECTIONS_PER_SESSION - 1  # from here on it matters who was heard last
 FULL_ROUND_EVERY = 10
 # A new socket waits for its stream for a second: until then its client has only the older one.
 FIRST_FRAME_LIMIT_S = 1.5
@@ -63,11 +62,9 @@ class Reconnection:
         self._rounds = 0
         self._open: dict[int, OpenSocket] = {}  # by arrival
         self._of_session: defaultdict[str, set[int]] = defaultdict(set)
-        self._crowded: set[str] = set()  # sessions with a socket here that have nearly as many as they may
         self._under_way: Counter[tuple[str, str]] = Counter()  # being opened or closed at this moment
         # Closed while PostgreSQL was away: said later, so that no session counts a socket that is gone.
         self._unsaid: dict[int, tuple[SocketRow, bool]] = {}
-        events.subscribe(self._on_event)
 
     async def reconnect(
         self, identity: Identity, session_id: str, device_id: str, client_id: str | None, attempt: int
@@ -156,7 +153,6 @@ class Reconnection:
         arrivals.discard(arrival)
         if not arrivals:
             del self._of_session[row.session_id]
-            self._crowded.discard(row.session_id)
         with self._noted(row.session_id, row.client_id):
             was_counted = await self._say_closed(row, by_client)
         if was_counted and socket.announced:  # else a newer one of the client is there
@@ -177,8 +173,8 @@ class Reconnection:
         """
         self._keep_streams_alive()
         self._rounds += 1
-        await self._hear(silent_s)
         tally = await self._sockets.tally(self._pod_id())
+        await self._hear(tally.crowded, silent_s)
         adds_up = (tally.sockets, tally.arrivals) == (len(self._open), sum(self._open))
         if adds_up and not self._unsaid and self._rounds % FULL_ROUND_EVERY:
             return [
@@ -208,19 +204,17 @@ class Reconnection:
                 await self._say_closed(row, by_client=False)
         return lost
 
-    async def _hear(self, silent_s: Callable[[str], Mapping[int, float]]) -> None:
+    async def _hear(self, crowded: Set[str], silent_s: Callable[[str], Mapping[int, float]]) -> None:
         """Write when the sockets of crowded sessions were last heard, so that any pod can choose the most silent."""
         heard = {
             (session_id, arrival): seconds
-            for session_id in self._crowded
+            for session_id in crowded
             for arrival, seconds in silent_s(session_id).items()
         }
         if not heard:
             return
         for session_id, connections in (await self._sockets.hear(heard)).items():
-            if connections < CROWDED:
-                self._crowded.discard(session_id)
-            elif connections > MAX_CONNECTIONS_PER_SESSION:
+            if connections > MAX_CONNECTIONS_PER_SESSION:
                 newest = max(self._of_session.get(session_id, {0}))
                 await self._evict(session_id, newest, silent_s(session_id))
 
@@ -239,12 +233,6 @@ class Reconnection:
         for socket in self._open.values():
             if socket.row.kind == "sse":
                 self._sessions.touch(socket.row.session_id)
-
-    def _on_event(self, event: SessionEvent) -> None:
-        if event.type is not EventType.CLIENT_CONNECTED or event.session_id is None or event.connections is None:
-            return
-        if event.connections >= CROWDED and event.session_id in self._of_session:
-            self._crowded.add(event.session_id)
 
     @contextmanager
     def _noted(self, session_id: str, client_id: str) -> Iterator[None]:

@@ -1,18 +1,19 @@
 -- name: sockets.open
 SELECT outcome, opened_arrival, connections
-FROM session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8);
+FROM session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9);
 
 -- name: sockets.close
 SELECT session.close_socket($1, $2, $3, $4, $5);
 
 -- name: sockets.tally
--- How many rows this pod has and the sum of their numbers, and which of their sessions were marked EXPIRED. A session
--- that is gone took its rows with it, and a socket that is replaced elsewhere or evicted is missing here, so count and sum
+-- How many rows this pod has and the sum of their numbers, which of their sessions were marked EXPIRED, and which have
+-- nearly as many connections as they may. A session that is gone took its rows with it, and a socket that is replaced elsewhere or evicted is missing here, so count and sum
 -- tell of them too: most rounds need no list of ids in either direction. idx_sockets_pod_id.
 -- A session whose time has run out is not over before it is marked: activity may be waiting to be written.
 SELECT count(*) FILTER (WHERE NOT k.evicted) AS sockets,
        coalesce(sum(k.arrival) FILTER (WHERE NOT k.evicted), 0)::bigint AS arrivals,
-       array_agg(DISTINCT k.session_id) FILTER (WHERE a.status = 'EXPIRED') AS expired
+       array_agg(DISTINCT k.session_id) FILTER (WHERE a.status = 'EXPIRED') AS expired,
+       array_agg(DISTINCT k.session_id) FILTER (WHERE k.heard_at IS NOT NULL) AS crowded
 FROM session.sockets k JOIN session.active_sessions a USING (session_id)
 WHERE k.pod_id = $1;
 
@@ -29,7 +30,7 @@ WHERE k.pod_id = $1 AND NOT EXISTS (SELECT 1 FROM unnest($2::bigint[]) AS t (arr
 SELECT evicted_client_id AS client_id, evicted_arrival AS arrival FROM session.evict_sockets($1, $2, $3, $4, $5);
 
 -- name: sockets.hear
-SELECT heard_session_id AS session_id, connections FROM session.hear_sockets($1, $2, $3);
+SELECT heard_session_id AS session_id, connections FROM session.hear_sockets($1, $2, $3, $4);
 
 -- name: sockets.simulators_changed
 -- The newest simulators of this pod's sockets that changed in or after transaction $2, and the number to ask from next

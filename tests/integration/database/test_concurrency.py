@@ -18,7 +18,7 @@ OPEN = (
     "FROM session.open_session($1, 'user-1', $2, interval '1 hour', $3, '{}', 'pod-1')"
 )
 OPEN_SOCKET = (
-    "SELECT outcome FROM session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL)"
+    "SELECT outcome FROM session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL, 7)"
 )
 
 
