@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from session_service.clients.token_signer import sign_token
-from session_service.local.ports import free_port, is_free
+from session_service.local.ports import is_free
 
 READY_LIMIT_S = 60.0
+PORTS = (22_000, 32_000)
 
 
 class LocalRun:
@@ -83,8 +85,8 @@ class LocalRun:
 
 
 def _first_of_free_ports(count: int) -> int:
-    """As many in a row as there are pods."""
+    """As many in a row as there are pods, below the ports that outgoing connections take (32,768 and up on Linux)."""
     while True:
-        first = free_port()
+        first = random.randrange(*PORTS)
         if all(is_free(port) for port in range(first, first + count)):
             return first
