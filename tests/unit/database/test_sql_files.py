@@ -11,7 +11,7 @@ import session_service
 from session_service.database.sql_files import Migration, load_migrations, load_queries, load_schema
 
 PACKAGE = Path(session_service.__file__).parent
-USED = re.compile(r'"((?:sessions|simulators|sockets|pods|teardowns|installation)\.[a-z_]+)"')
+USED = re.compile(r'"((?:sessions|simulators|sockets|pods|ownership|sweeper|teardowns|installation)\.[a-z_]+)"')
 
 
 def names_in_the_code() -> set[str]:
