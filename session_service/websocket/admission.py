@@ -24,12 +24,13 @@ LOG_INTERVAL_S = 1.0  # a storm is a few lines, not one a client
 
 
 class AdmissionLimits(msgspec.Struct, frozen=True):
-    """``setups``: connections that are being set up, each of which waits for database and simulator.
+    """``setups``: connections that are being set up, each of which waits for database and simulator. With a pool of
+    ten connections and 20 ms a statement, the last of so many has its turn before the pool's limit of a second.
     ``unauthenticated``: upgraded sockets whose first message has not brought a token yet.
     """
 
     connections: int = 50_000
-    setups: int = 2_000
+    setups: int = 500
     unauthenticated: int = 4_096
     rate: RateLimits = RateLimits()
 
