@@ -103,6 +103,11 @@ async def check_cluster_invariants(cluster: PodCluster, *, within_s: float) -> N
         await connection.close()
 
 
+async def violations(connection: Sql) -> Broken:
+    """Every row that breaks an invariant at this moment, of one pod or of several, by what it breaks."""
+    return await _broken(connection, _VIOLATIONS | _VIOLATIONS_OF_CLUSTERS)
+
+
 async def _broken(connection: Sql, violations: Mapping[str, str]) -> Broken:
     return {
         name: [tuple(row) for row in rows]

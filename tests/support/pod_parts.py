@@ -1,0 +1,169 @@
+"""A pod without its sockets and loops: what creates, stops, adopts and removes, by calls that can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+from session_service.clients.circuit_breaker import CircuitBreaker
+from session_service.clients.exchange import ExchangeClient
+from session_service.config import Settings
+from session_service.database.events import EventBus
+from session_service.database.ownership import OwnershipRepository
+from session_service.database.pods import PodRepository
+from session_service.database.postgres import Postgres
+from session_service.database.presence import PodPresence
+from session_service.database.redis import Redis
+from session_service.database.sessions import SessionRepository
+from session_service.database.simulators import SimulatorRepository
+from session_service.database.sql_files import Queries
+from session_service.domain.identity import ClientInfo, Identity
+from session_service.errors import (
+    BackendUnavailableError,
+    DatabaseUnavailableError,
+    ExchangeUnavailableError,
+    UnavailableError,
+)
+from session_service.sessions.activity import ActivityLog
+from session_service.sessions.metadata_log import MetadataLog
+from session_service.sessions.ownership import SessionOwnership
+from session_service.sessions.session_ops import SessionOps
+from session_service.simulators.backend import SimulatorBackend
+from session_service.simulators.manager import SimulatorManager
+from session_service.simulators.reconciler import Reconciler
+from session_service.simulators.running import RunningSimulators
+from session_service.simulators.tokens import SimulatorTokens
+from session_service.telemetry.metrics import Metrics
+from tests.support.mishaps import OutgoingCalls, Watched
+
+
+class PodParts:
+    """One incarnation. Its rounds are made when they are called: ``round`` makes each of them once.
+
+    ``postgres`` and ``metrics`` are shared with other pods of the test; the connection to simulators is its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        postgres: Postgres,
+        queries: Queries,
+        backend: SimulatorBackend,
+        metrics: Metrics,
+    ) -> None:
+        clock = asyncio.get_running_loop().time
+        self.pod_id = f"{name}#1"
+        self.name = name
+        self.calls = OutgoingCalls()
+        statements = cast("Postgres", Watched(postgres, self.calls, DatabaseUnavailableError))
+        self._exchange = ExchangeClient(name, metrics, clock)
+        redis = Redis(settings.redis, CircuitBreaker("redis", clock=clock))  # nothing is ever sent
+        self._events = EventBus(redis, name)
+        self._statements = statements
+        self._queries = queries
+        sessions = SessionRepository(statements, queries, timeout_s=settings.session.timeout_s)
+        simulators = SimulatorRepository(statements, queries)
+        self._pods = PodRepository(statements, queries)
+        self.ownership = SessionOwnership(
+            OwnershipRepository(statements, queries),
+            self._events,
+            metrics,
+            pod_id=self._pod_id,
+            on_taken=self._taken,
+        )
+        running = RunningSimulators(clock)
+        tokens = SimulatorTokens(self._simulator_key)
+        self.reconciler = Reconciler(
+            simulators,
+            cast("SimulatorBackend", Watched(backend, self.calls, lambda: BackendUnavailableError("no answer"))),
+            cast("ExchangeClient", Watched(self._exchange, self.calls, ExchangeUnavailableError)),
+            tokens,
+            self._events,
+            running,
+            metrics,
+            pod_id=self._pod_id,
+            owner=self.ownership,
+        )
+        self.simulators = SimulatorManager(
+            simulators,
+            self.reconciler,
+            tokens,
+            self._events,
+            running,
+            metrics,
+            pod_id=self._pod_id,
+            max_per_user=settings.simulator.max_per_user,
+        )
+        self.sessions = SessionOps(
+            sessions,
+            PodPresence(redis, name, lease_s=settings.pod.lease_s),
+            self._events,
+            ActivityLog(sessions, timeout_s=settings.session.timeout_s, clock=clock, pod_id=self._pod_id),
+            MetadataLog(sessions),
+            metrics,
+            pod_name=name,
+            pod_id=self._pod_id,
+            max_per_user=settings.session.max_per_user,
+        )
+
+    async def register(self) -> None:
+        await self._pods.register(self.pod_id, self.name, f"{self.name}:8080", "test")
+
+    async def close(self) -> None:
+        """End what runs, as the process's end does: no call is made for it."""
+        await self.reconciler.close()
+        await self._exchange.close()
+
+    async def open_session(self, user_id: str) -> str:
+        session, _is_new = await self.sessions.open(identity(user_id), "device-1", ClientInfo())
+        return session.session_id
+
+    async def round(self) -> None:
+        """What the loops of a pod do again and again. A round that fails is made again with the next one."""
+        for made in (
+            self.ownership.adopt,
+            self.reconciler.resync,
+            self.reconciler.beat,
+            self.sessions.expire,
+            self.sessions.cleanup,
+            self.reconciler.tear_down,
+        ):
+            with contextlib.suppress(UnavailableError):
+                await made()
+
+    async def quiet(self) -> None:
+        """Wait until the reconciler has nothing to do but what waits for its time."""
+        await self.reconciler._queue.join()
+
+    async def drive(
+        self, operation: Callable[[PodParts], Awaitable[object]], at_rest: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Carry out a request, which may be refused, and make rounds until everything is at rest."""
+        with contextlib.suppress(UnavailableError):
+            await operation(self)
+        while True:
+            await self.quiet()
+            if await at_rest():
+                return
+            await self.round()
+
+    def _pod_id(self) -> str:
+        return self.pod_id
+
+    async def _taken(self, session_ids: Sequence[str]) -> None:
+        await self.reconciler.look_at(session_ids)
+
+    async def _simulator_key(self) -> str:
+        record = await self._statements.fetch_row(
+            self._queries["installation.get"], operation="get_installation", repeatable=True
+        )
+        assert record is not None
+        return str(record["simulator_key"])
+
+
+def identity(user_id: str) -> Identity:
+    return Identity(user_id, time.time() + 600)

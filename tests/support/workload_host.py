@@ -1,0 +1,159 @@
+"""A platform outside of any pod, on which simulators run as long as nobody removes them, whatever becomes of pods.
+
+Each workload is a real exchange of its own, behind one gRPC server that finds it by the simulator's id: what calls a
+workload that is not there is refused, as by a host on which nothing listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+
+from exchange_simulator.fence import OwnerFence
+from exchange_simulator.service import ExchangeSimulatorService
+from exchange_simulator.sessions import Sessions
+from exchange_simulator.settings import Settings
+from session_service.simulators.backend import Workload, WorkloadPhase, WorkloadSpec
+
+FAILS_ON_THIS_PLATFORM = "CANNOT-START"  # a workload with this symbol ends as soon as it is created
+
+
+class _Placed:
+    """One workload. ``restart`` is its container's: the same workload, and none of its state."""
+
+    def __init__(self, label: str, spec: WorkloadSpec, workload: Workload) -> None:
+        self.label = label
+        self.spec = spec
+        self.workload = workload
+        self.restart()
+
+    def restart(self) -> None:
+        spec = self.spec
+        loop = asyncio.get_running_loop()
+        settings = Settings(
+            session_id=spec.session_id,
+            simulator_id=spec.simulator_id,
+            token=spec.token,
+            symbols=spec.initial_symbols,
+            cash=spec.initial_cash,
+        )
+        self.sessions = Sessions(settings, loop.time)
+        self.service = ExchangeSimulatorService(settings, self.sessions, loop, fence=OwnerFence())
+
+
+class WorkloadHost(grpc.GenericRpcHandler):
+    """Keeps the workloads of every installation, apart by their labels. Use ``hosting``."""
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self._placed: dict[str, _Placed] = {}
+        self._uids = itertools.count(1)
+
+    def backend(self, label: str) -> LabelledBackend:
+        """The platform as one installation sees it: its own workloads."""
+        return LabelledBackend(self, label)
+
+    def workloads(self, label: str) -> dict[str, str]:
+        """What stands there at this moment: simulator id → uid."""
+        return {
+            simulator_id: placed.workload.uid
+            for simulator_id, placed in self._placed.items()
+            if placed.label == label
+        }
+
+    def states(self, label: str) -> dict[str, int]:
+        """Which of them have a state at their exchange: simulator id → its epoch."""
+        return {
+            simulator_id: session.window.epoch
+            for simulator_id, placed in self._placed.items()
+            if placed.label == label and (session := placed.sessions.find(placed.spec.session_id)) is not None
+        }
+
+    def restart_container(self, simulator_id: str) -> None:
+        self._placed[simulator_id].restart()
+
+    def place(self, label: str, spec: WorkloadSpec) -> Workload:
+        placed = self._placed.get(spec.simulator_id)
+        if placed is None:
+            fails = FAILS_ON_THIS_PLATFORM in spec.initial_symbols
+            workload = Workload(
+                spec.simulator_id,
+                uid=f"uid-{next(self._uids)}",
+                phase=WorkloadPhase.FAILED if fails else WorkloadPhase.READY,
+                endpoint=None if fails else self.endpoint,
+                reason="image_not_found" if fails else None,
+            )
+            placed = self._placed[spec.simulator_id] = _Placed(label, spec, workload)
+        return placed.workload
+
+    def find(self, label: str, simulator_id: str) -> Workload | None:
+        placed = self._placed.get(simulator_id)
+        return placed.workload if placed is not None and placed.label == label else None
+
+    def remove(self, label: str, simulator_id: str, uid: str | None) -> bool:
+        workload = self.find(label, simulator_id)
+        if workload is not None and uid in {None, workload.uid}:
+            del self._placed[simulator_id]
+        return True
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        placed = self._placed.get(str(metadata.get("x-simulator-id")))
+        if placed is None:
+            return grpc.unary_unary_rpc_method_handler(_nobody_listens)
+        return placed.service.handler().service(handler_call_details)
+
+
+class LabelledBackend:
+    """A SimulatorBackend over the host. Creates and deletes idempotently; what it makes outlives whoever called."""
+
+    def __init__(self, host: WorkloadHost, label: str) -> None:
+        self._host = host
+        self._label = label
+
+    async def start(self) -> None:
+        """Nothing to make usable."""
+
+    async def close(self) -> None:
+        """Nothing was taken."""
+
+    async def create(self, spec: WorkloadSpec) -> Workload:
+        return self._host.place(self._label, spec)
+
+    async def get(self, simulator_id: str) -> Workload | None:
+        return self._host.find(self._label, simulator_id)
+
+    async def list(self) -> list[Workload]:
+        ids = self._host.workloads(self._label)
+        return [found for simulator_id in ids if (found := self._host.find(self._label, simulator_id)) is not None]
+
+    async def delete(self, simulator_id: str, uid: str | None) -> bool:
+        return self._host.remove(self._label, simulator_id, uid)
+
+    async def changes(self) -> AsyncIterator[Workload]:
+        """Tells nothing: what changes is found by rounds."""
+        await asyncio.get_running_loop().create_future()
+        yield Workload("", "", WorkloadPhase.FAILED)  # pragma: no cover - makes this an asynchronous generator
+
+
+@contextlib.asynccontextmanager
+async def hosting() -> AsyncIterator[WorkloadHost]:
+    """A host that listens for as long as the block lasts."""
+    host = WorkloadHost()
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((host,))
+    host.endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield host
+    finally:
+        await server.stop(None)
+
+
+async def _nobody_listens(_request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "connection refused")
