@@ -36,7 +36,7 @@ bench: $(VENV)/.bench
 
 # The fault tests at full length; `make test` runs the same ones with durations scaled down.
 faults: $(VENV)/.dev
-	FAULT_SCALE=1 $(BIN)/python -m pytest tests/acceptance $(PYTEST_ARGS)
+	FAULT_SCALE=1 $(BIN)/python -m pytest tests/acceptance tests/unit/websocket/test_stream_oracle.py $(PYTEST_ARGS)
 
 protos: $(VENV)/.dev
 	$(BIN)/python scripts/generate_protos.py
