@@ -152,9 +152,7 @@ class Attachment:
         self.waiter = asyncio.get_running_loop().create_future()
         await asyncio.wait([self.waiter], timeout=timeout_s)
         if not self.decided:
-            self._feed.release(self)
-            self.wanted = None
-            self.decide(resumed=False, position=None)
+            self._feed.give_up(self)
 
     def start(self) -> None:
         """Let frames flow."""
@@ -341,6 +339,11 @@ class SessionFeed:
                 self._join(attachment, self._alone(attachment), missed)
         elif self._live and self._address is not None:
             attachment.catch_up = self._spawn(self._catch_up(attachment, wanted, self._address), "catch-up")
+
+    def give_up(self, attachment: Attachment) -> None:
+        """It was not known in time where the attachment continues: by a snapshot."""
+        self.release(attachment)
+        self._decide(attachment, resumed=False, position=None)
 
     def check_symbols(self, symbols: frozenset[str] | None) -> None:
         """Raise ``UnknownSymbolError`` for a symbol that the simulator does not trade."""

@@ -648,6 +648,9 @@ async def test_ready_waits_no_longer_than_it_may() -> None:
         await attachment.ready(1.0)
         assert asyncio.get_running_loop().time() == pytest.approx(1.0, abs=0.01)
         assert (attachment.resumed, attachment.position) == (False, None)
+        text = made.metrics.render()[0].decode()
+        assert 'session_client_reconnections_total{resumed="false"} 1.0' in text
+        assert "session_resume_gap_total 1.0" in text
         attachment.start()
         made.exchange.online = True
         await asyncio.sleep(3)
