@@ -47,7 +47,9 @@ async def test_rolling_restart_under_load(
         began = time.monotonic()
         async with RestLoad(cluster.http) as load:
             await load.recovered(within_s=5)
-            exits_s = [await cluster.replace(pod) for pod in first_pods]
+            for pod in first_pods:
+                await cluster.replace(pod)
+            exits_s = await asyncio.gather(*(cluster.has_ended(pod) for pod in first_pods))
             await load.recovered(within_s=5)
         took_s = time.monotonic() - began
         await asyncio.gather(*(client.has_frames(2, within_s=5) for client in clients))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import pytest
@@ -18,9 +19,11 @@ from tests.support.pod_cluster import PodCluster
 from tests.support.pod_process import PodProcess
 from tests.support.servers import Database, TestServers
 from tests.support.streaming_client import StreamingClient
-from tests.support.workloads import shared_runner
+from tests.support.workloads import SharedExchange, SharedRunner, Workloads, shared_exchange, shared_runner
 
 EXITS_BEFORE_GRACE_S = 5.0
+
+MakeCluster: TypeAlias = "Callable[..., Awaitable[PodCluster]]"
 
 
 @pytest.fixture
@@ -29,17 +32,25 @@ async def exits() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def started(
-    exits: AsyncExitStack,
-    servers: TestServers,
-    database: Database,
-    directory: Path,
-    times: FaultTimes,
-    **environ: str,
-) -> PodCluster:
-    runner = await exits.enter_async_context(shared_runner(directory))
-    settings = {**servers.redis_environ(), **times.environ(), **environ}
-    return await exits.enter_async_context(PodCluster(directory, database, runner, settings))
+@pytest.fixture
+def make_cluster(
+    exits: AsyncExitStack, servers: TestServers, database: Database, tmp_path: Path, times: FaultTimes
+) -> MakeCluster:
+    async def make(workloads: Workloads, **environ: str) -> PodCluster:
+        settings = {**servers.redis_environ(), **times.environ(), **environ}
+        return await exits.enter_async_context(PodCluster(tmp_path, database, workloads, settings))
+
+    return make
+
+
+@pytest.fixture
+async def exchange(exits: AsyncExitStack, tmp_path: Path) -> SharedExchange:
+    return await exits.enter_async_context(shared_exchange(tmp_path))
+
+
+@pytest.fixture
+async def runner(exits: AsyncExitStack, tmp_path: Path) -> SharedRunner:
+    return await exits.enter_async_context(shared_runner(tmp_path))
 
 
 async def one_each(exits: AsyncExitStack, cluster: PodCluster, *, stay: bool) -> dict[str, StreamingClient]:
@@ -68,9 +79,9 @@ async def all_end(cluster: PodCluster, pods: Sequence[PodProcess], times: FaultT
     return took_s
 
 
-async def simulators(database: Database) -> dict[str, tuple[str, str | None]]:
+async def simulators(cluster: PodCluster) -> dict[str, tuple[str, str | None]]:
     """Status and reason of every simulator, by its user."""
-    connection = await asyncpg.connect(database.owner_dsn)
+    connection = await asyncpg.connect(cluster.database.owner_dsn)
     try:
         rows = await connection.fetch("SELECT user_id, status, reason FROM simulator.instances")
     finally:
@@ -80,7 +91,7 @@ async def simulators(database: Database) -> dict[str, tuple[str, str | None]]:
 
 async def nothing_is_left(cluster: PodCluster) -> None:
     """No workload, no teardown, no socket, and only pods that were killed, not told, are still listed."""
-    assert set((await simulators(cluster.database)).values()) == {("STOPPED", "pod_terminated")}
+    assert set((await simulators(cluster)).values()) == {("STOPPED", "pod_terminated")}
     assert await cluster.workloads.simulator_ids() == set()
     connection = await asyncpg.connect(cluster.database.owner_dsn)
     try:
@@ -92,14 +103,9 @@ async def nothing_is_left(cluster: PodCluster) -> None:
 
 
 async def test_all_pods_at_once(
-    exits: AsyncExitStack,
-    servers: TestServers,
-    database: Database,
-    tmp_path: Path,
-    times: FaultTimes,
-    measured: Measured,
+    exits: AsyncExitStack, make_cluster: MakeCluster, runner: SharedRunner, times: FaultTimes, measured: Measured
 ) -> None:
-    cluster = await started(exits, servers, database, tmp_path, times)
+    cluster = await make_cluster(runner)
     await one_each(exits, cluster, stay=False)
     took_s = await all_end(cluster, cluster.pods, times)
     measured.row("SIGTERM to all three pods at once", longest_exit_s=round(took_s, 2))
@@ -108,19 +114,14 @@ async def test_all_pods_at_once(
 
 
 async def test_two_of_three_at_once_and_then_the_last(
-    exits: AsyncExitStack,
-    servers: TestServers,
-    database: Database,
-    tmp_path: Path,
-    times: FaultTimes,
-    measured: Measured,
+    exits: AsyncExitStack, make_cluster: MakeCluster, exchange: SharedExchange, times: FaultTimes, measured: Measured
 ) -> None:
     """As long as a pod lives, no portfolio is stopped: what the two owned goes to the third."""
-    cluster = await started(exits, servers, database, tmp_path, times)
+    cluster = await make_cluster(exchange)
     clients = await one_each(exits, cluster, stay=False)
     workloads = await cluster.workloads.simulator_ids()
     took_s = await all_end(cluster, cluster.pods[:2], times)
-    assert set((await simulators(database)).values()) == {("RUNNING", None)}
+    assert set((await simulators(cluster)).values()) == {("RUNNING", None)}
     assert await cluster.workloads.simulator_ids() == workloads
     for client in clients.values():
         await client.has_frames(5, within_s=5)
@@ -136,18 +137,13 @@ async def test_two_of_three_at_once_and_then_the_last(
 
 
 async def test_the_last_pod_finds_that_it_is_while_another_was_just_killed(
-    exits: AsyncExitStack,
-    servers: TestServers,
-    database: Database,
-    tmp_path: Path,
-    times: FaultTimes,
-    measured: Measured,
+    exits: AsyncExitStack, make_cluster: MakeCluster, exchange: SharedExchange, times: FaultTimes, measured: Measured
 ) -> None:
-    cluster = await started(exits, servers, database, tmp_path, times)
+    cluster = await make_cluster(exchange)
     clients = await one_each(exits, cluster, stay=False)
     first, second, third = cluster.pods
     await all_end(cluster, [first], times)
-    assert set((await simulators(database)).values()) == {("RUNNING", None)}
+    assert set((await simulators(cluster)).values()) == {("RUNNING", None)}
     await clients[first.name].has_frames(2, within_s=5)
     await second.kill()
     took_s = await all_end(cluster, [third], times)
@@ -157,18 +153,13 @@ async def test_the_last_pod_finds_that_it_is_while_another_was_just_killed(
 
 
 async def test_with_the_policy_stop_a_pod_takes_its_sessions_simulators_along(
-    exits: AsyncExitStack,
-    servers: TestServers,
-    database: Database,
-    tmp_path: Path,
-    times: FaultTimes,
-    measured: Measured,
+    exits: AsyncExitStack, make_cluster: MakeCluster, exchange: SharedExchange, times: FaultTimes, measured: Measured
 ) -> None:
-    cluster = await started(exits, servers, database, tmp_path, times, SIMULATOR_SHUTDOWN_POLICY="stop")
+    cluster = await make_cluster(exchange, SIMULATOR_SHUTDOWN_POLICY="stop")
     clients = await one_each(exits, cluster, stay=True)
     third = cluster.pods[2]
     took_s = await all_end(cluster, cluster.pods[:2], times)
-    assert await simulators(database) == {
+    assert await simulators(cluster) == {
         "user-of-pod-1": ("STOPPED", "pod_terminated"),
         "user-of-pod-2": ("STOPPED", "pod_terminated"),
         "user-of-pod-3": ("RUNNING", None),

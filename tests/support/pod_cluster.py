@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.support.workloads import Workloads
 PODS = 3
 PROBE_EVERY_S = 0.1
 PROBE_LIMIT_S = 0.5
+PROBES_UNTIL_OUT = 3
 STARTED_WITHIN_S = 30.0
 ENDS_WITHIN_S = 60.0
 
@@ -51,6 +53,8 @@ class PodCluster:
         self._numbers = itertools.count(1)
         self._exits = AsyncExitStack()
         self._ready: list[str] = []
+        self._in_rotation: set[str] = set()
+        self._unanswered: Counter[str] = Counter()
 
     async def __aenter__(self) -> PodCluster:
         async with AsyncExitStack() as exits:
@@ -98,15 +102,11 @@ class PodCluster:
         await pod.is_ready(within_s=STARTED_WITHIN_S)
         return pod
 
-    async def replace(self, pod: PodProcess) -> float:
-        """As a Deployment with surge does: a successor is ready before this one is told to go.
-
-        Returns how long it took to go, in seconds. Its exit code must be 0.
-        """
+    async def replace(self, pod: PodProcess) -> None:
+        """As a Deployment with surge does: a successor is ready before this one is told to go."""
         await self.add()
         await self._probe_once()
         pod.terminate()
-        return await self.has_ended(pod)
 
     async def has_ended(self, pod: PodProcess) -> float:
         """Wait for the orderly end of a pod that was told to terminate; how long it took since, in seconds."""
@@ -123,15 +123,23 @@ class PodCluster:
 
     async def _probe_once(self) -> None:
         pods = sorted(self.running, key=lambda pod: pod.started_at, reverse=True)
-        ready = await asyncio.gather(*(self._is_ready(pod) for pod in pods))
-        self._ready = [pod.url for pod, is_ready in zip(pods, ready, strict=True) if is_ready]
+        answers = await asyncio.gather(*(self._is_ready(pod) for pod in pods))
+        for pod, is_ready in zip(pods, answers, strict=True):
+            # A slow answer says little; several are as good as a no.
+            self._unanswered[pod.url] = self._unanswered[pod.url] + 1 if is_ready is None else 0
+            if is_ready is False or self._unanswered[pod.url] >= PROBES_UNTIL_OUT:
+                self._in_rotation.discard(pod.url)
+            elif is_ready:
+                self._in_rotation.add(pod.url)
+        self._ready = [pod.url for pod in pods if pod.url in self._in_rotation]
 
-    async def _is_ready(self, pod: PodProcess) -> bool:
+    async def _is_ready(self, pod: PodProcess) -> bool | None:
+        """None: no answer in time."""
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):
                 return await pod.status("/readiness") == 200
         except TimeoutError:
-            return False
+            return None
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
