@@ -133,7 +133,8 @@ async def pgbench_script(dsn: str, sessions: int) -> str:
             "p_kind": "'websocket'",
             "p_timeout": "interval '1 hour'",
             "p_fields": """'{"last_ws_connection": 1795168839}'""",
-            "p_reconnect_as": f"'{pod_id.partition('#')[0]}'",
+            "p_reconnect_as": "'tab'",
+            "p_crowded": "7",
             "p_by_client": "false",
             "p_arrival": ":opened_arrival",
         }
