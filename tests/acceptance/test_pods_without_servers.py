@@ -14,7 +14,7 @@ import redis.asyncio as redis_asyncio
 
 from tests.support.fault_times import FaultTimes
 from tests.support.invariants import check_cluster_invariants
-from tests.support.load import RestLoad, percentile
+from tests.support.load import Call, RestLoad, percentile
 from tests.support.measured import Measured
 from tests.support.pod_cluster import PodCluster
 from tests.support.process_faults import frozen, kill
@@ -71,6 +71,8 @@ class StaleAnswers:
         self.found: list[str] = []
         self.asked = 0
         self._cluster = cluster
+        self._ended: list[tuple[str, str]] = []  # user, session
+        self._current: dict[str, str] = {}
 
     async def look(self, user: str) -> None:
         """Each pod in turn ends the session and makes another; all of them know it when that is answered."""
@@ -78,13 +80,25 @@ class StaleAnswers:
         session_id = await apis[0].open_session()
         for api in apis:
             assert (await api.call("DELETE", f"/api/sessions/{session_id}"))[0] == 200
+            self._ended.append((user, session_id))
             for other in apis:
                 self._expect(404, (await other.call("GET", f"/api/sessions/{session_id}"))[0], "an ended session")
             new = await api.open_session()
             for other in apis:
                 self._expect(new, await other.open_session(), "the session of the device")
                 self._expect(200, (await other.call("GET", f"/api/sessions/{new}"))[0], "a new session")
-            session_id = new
+            self._current[user] = session_id = new
+
+    async def look_back(self) -> None:
+        """What was true at any moment before, and is no more: every pod knows better."""
+        for pod in self._cluster.pods:
+            for user, session_id in self._ended:
+                status, _ = await self._cluster.api(user, pod).call("GET", f"/api/sessions/{session_id}")
+                self._expect(404, status, "a session that ended long ago")
+            for user, session_id in self._current.items():
+                self._expect(
+                    session_id, await self._cluster.api(user, pod).open_session(), "the session of the device"
+                )
 
     def _expect(self, wanted: object, got: object, what: str) -> None:
         self.asked += 1
@@ -101,12 +115,14 @@ async def test_redis(
     measured: Measured,
 ) -> None:
     valkey = own_servers.valkey
+    undisturbed: list[Call] = []
     for fault in ("frozen", "killed", "flushed"):
         stale = StaleAnswers(cluster)
         for client in clients:
             client.longest_gap_s = 0.0
         async with RestLoad(cluster.http) as load:
             await load.recovered(within_s=5)
+            await stale.look("user-0")  # so that Redis has what will be old
             base_at = time.monotonic()
             await asyncio.sleep(BASE_S)
             broken_at = time.monotonic()
@@ -125,9 +141,10 @@ async def test_redis(
                     await _asked_all_the_while(cluster, stale, BASE_S)
             back_at = time.monotonic()
             # Thawed, it still has what was true before; emptied, it has nothing.
-            await stale.look("afterwards")
+            await stale.look_back()
         longest_gap_s = max(client.longest_gap_s for client in clients)
-        base = percentile(load.since(base_at, broken_at), 0.99)
+        undisturbed += load.since(base_at, broken_at)
+        base = percentile(undisturbed, 0.99)
         during = percentile(load.since(broken_at, back_at), 0.99)
         errors = [call for call in load.calls if call.status not in {200, 201}]
         measured.row(
