@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
 
 import asyncpg
 import msgspec
@@ -78,6 +78,11 @@ def pods(postgres: Postgres) -> PodRepository:
     return PodRepository(postgres, load_queries())
 
 
+@pytest.fixture
+def simulators(postgres: Postgres) -> SimulatorRepository:
+    return SimulatorRepository(postgres, load_queries())
+
+
 async def add_session(
     sql: Sql, session_id: str, owner: str | None = None, epoch: int = 0, *sockets: str, metadata: bool = True
 ) -> None:
@@ -99,19 +104,19 @@ async def add_pod(sql: Sql, pod_id: str, *, dead: bool = False, draining: bool =
     )
 
 
-async def until_waiting(watcher: Sql, task: asyncio.Future[Any]) -> None:
-    """Return when a statement of this database waits for a lock."""
+async def until_waiting(watcher: Sql, *tasks: asyncio.Future[Any]) -> None:
+    """Return when each of these statements waits for a lock."""
 
-    async def waits() -> bool:
-        assert not task.done(), "it did not wait"
-        return bool(
+    async def wait() -> bool:
+        assert not any(task.done() for task in tasks), "it did not wait"
+        return len(tasks) == int(
             await watcher.fetchval(
                 "SELECT count(*) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
         )
 
-    await eventually(waits, within_s=5, what="the statement to wait")
+    await eventually(wait, within_s=5, what="the statement to wait")
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------
@@ -277,6 +282,90 @@ async def test_a_claim_by_a_pod_that_leaves_meanwhile_is_no_fault(
     with pytest.raises(DatabaseUnavailableError):
         await claim
     assert await ownership.get("s") == Ownership("s", None, 0)
+
+
+# --- an owner's writes ------------------------------------------------------------------------------------------
+
+SIMULATOR_ROW = "SELECT 1 FROM simulator.instances FOR UPDATE"
+METADATA_ROW = "SELECT 1 FROM session.session_metadata FOR UPDATE"
+# The write, the status from which it starts, and the row that it changes.
+OWNERS_WRITES = {
+    "workload_created": ("CREATING", SIMULATOR_ROW),
+    "running": ("STARTING", SIMULATOR_ROW),
+    "stopped": ("STOPPING", SIMULATOR_ROW),
+    "fail": ("RUNNING", SIMULATOR_ROW),
+    "heartbeats_sent": ("RUNNING", METADATA_ROW),
+}
+
+
+Write: TypeAlias = Callable[[], Awaitable[object]]
+
+
+async def lay_out_write(
+    sql: Sql, ownership: OwnershipRepository, simulators: SimulatorRepository, write: str
+) -> Write:
+    """By the owner ``first#1`` under epoch 3. It drains, so that ``second#1`` may take its session at any time."""
+    await add_pod(sql, "first#1", draining=True)
+    await add_pod(sql, "second#1")
+    await add_session(sql, "s", "first#1", 3)
+    await sql.execute(SIMULATOR, "sim", "s", OWNERS_WRITES[write][0])
+    owned = await simulators.owned("sim")
+    assert owned is not None
+    writes: dict[str, Write] = {
+        "workload_created": lambda: simulators.workload_created(owned, "uid", "host:1"),
+        "running": lambda: simulators.running(owned, "host:1"),
+        "stopped": lambda: simulators.stopped(owned),
+        "fail": lambda: simulators.fail(owned, "why"),
+        "heartbeats_sent": lambda: ownership.heartbeats_sent("first#1", {"s": (3, 1_700_000_000)}),
+    }
+    return writes[write]
+
+
+@pytest.mark.parametrize("write", OWNERS_WRITES)
+async def test_an_owners_write_that_waited_behind_a_claim_is_nothing(
+    sql: Sql, other: Sql, ownership: OwnershipRepository, simulators: SimulatorRepository, write: str
+) -> None:
+    make = await lay_out_write(sql, ownership, simulators, write)
+    async with other.transaction():
+        await other.fetch("SELECT * FROM session.claim('second#1', ARRAY['s'])")
+        writing = asyncio.ensure_future(make())
+        await until_waiting(sql, writing)
+    assert not await writing
+    assert await ownership.get("s") == Ownership("s", "second#1", 4)
+    assert await sql.fetchval("SELECT status FROM simulator.instances") == OWNERS_WRITES[write][0]
+    assert not await sql.fetchval("SELECT metadata ? 'last_simulator_heartbeat_sent' FROM session.session_metadata")
+
+
+@pytest.mark.parametrize("write", OWNERS_WRITES)
+async def test_a_claim_waits_for_an_owners_write_that_is_under_way(
+    sql: Sql, other: Sql, ownership: OwnershipRepository, simulators: SimulatorRepository, write: str
+) -> None:
+    make = await lay_out_write(sql, ownership, simulators, write)
+    async with other.transaction():
+        await other.execute(OWNERS_WRITES[write][1])
+        writing = asyncio.ensure_future(make())
+        await until_waiting(sql, writing)
+        claiming = asyncio.ensure_future(ownership.claim("second#1", ["s"]))
+        await until_waiting(sql, writing, claiming)
+    assert await writing
+    assert await claiming == [Takeover("s", 4, ClaimCause.DRAINING, "first#1")]
+    assert not await make()  # once more, as it was
+
+
+@pytest.mark.parametrize("now", [("first#1", 4), ("first#1", 2), ("second#1", 3), (None, 3)])
+@pytest.mark.parametrize("write", OWNERS_WRITES)
+async def test_a_write_needs_this_owner_and_this_epoch(
+    sql: Sql,
+    ownership: OwnershipRepository,
+    simulators: SimulatorRepository,
+    write: str,
+    now: tuple[str | None, int],
+) -> None:
+    make = await lay_out_write(sql, ownership, simulators, write)
+    await sql.execute(OWNED, "s", *now)
+    assert not await make()
+    await sql.execute(OWNED, "s", "first#1", 3)
+    assert await make()
 
 
 # --- letting go, and going above ----------------------------------------------------------------------------------
@@ -473,11 +562,6 @@ async def test_a_predecessor_is_one_of_this_name_and_address(pods: PodRepository
         await pods.register(pod_id, name, address, "1")
     assert await pods.declare_predecessors_dead("a", "host:1", "a#3") == ["a#1"]
     assert {pod.pod_id for pod in await pods.all() if pod.dead} == {"a#1"}
-
-
-@pytest.fixture
-def simulators(postgres: Postgres) -> SimulatorRepository:
-    return SimulatorRepository(postgres, load_queries())
 
 
 async def test_the_last_pod_stops_all_and_sees_to_what_nobody_else_does(
