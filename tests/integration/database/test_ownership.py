@@ -644,3 +644,16 @@ async def test_of_pods_that_drain_at_once_one_is_last(sql: Sql, other: Sql, pods
         second = asyncio.ensure_future(pods.start_draining("two#1"))
         await until_waiting(sql, second)
     assert await second == {}
+
+
+@pytest.mark.parametrize("status", ["CREATING", "STARTING", "RUNNING", "STOPPING", "STOPPED", "ERROR", None])
+async def test_a_workload_that_came_late_is_handed_over_unless_its_row_wants_it(
+    sql: Sql, simulators: SimulatorRepository, status: str | None
+) -> None:
+    """Whoever made it may own the session no more: what counts is whether anybody wants the workload."""
+    await add_session(sql, "s")
+    if status is not None:
+        await sql.execute(SIMULATOR, "sim", "s", status)
+    wanted = status in {"CREATING", "STARTING", "RUNNING"}
+    assert await simulators.request_teardown("sim", "s", "host:1", "uid") is not wanted
+    assert await simulators.teardown_count() == (0 if wanted else 1)
