@@ -97,8 +97,8 @@ class PodCluster:
         """One pod more; it is ready."""
         name = f"pod-{next(self._numbers)}"
         pod = PodProcess(self._directory / name, {**self._environ, **self._environ_of(name)}, name=name)
-        self.pods.append(pod)
         await self._exits.enter_async_context(pod)
+        self.pods.append(pod)  # started: whoever looks at it finds a process
         await pod.is_ready(within_s=STARTED_WITHIN_S)
         return pod
 
