@@ -47,10 +47,14 @@ class _Placed:
 
 
 class WorkloadHost(grpc.GenericRpcHandler):
-    """Keeps the workloads of every installation, apart by their labels. Use ``hosting``."""
+    """Keeps the workloads of every installation, apart by their labels. Use ``hosting``.
+
+    ``overlaps``: simulators that were placed while another one of the same session stood, and which that was.
+    """
 
     def __init__(self) -> None:
         self.endpoint = ""
+        self.overlaps: list[tuple[str, str]] = []
         self._placed: dict[str, _Placed] = {}
         self._uids = itertools.count(1)
 
@@ -80,6 +84,11 @@ class WorkloadHost(grpc.GenericRpcHandler):
     def place(self, label: str, spec: WorkloadSpec) -> Workload:
         placed = self._placed.get(spec.simulator_id)
         if placed is None:
+            self.overlaps += [
+                (spec.simulator_id, other)
+                for other, there in self._placed.items()
+                if (there.label, there.spec.session_id) == (label, spec.session_id)
+            ]
             fails = FAILS_ON_THIS_PLATFORM in spec.initial_symbols
             workload = Workload(
                 spec.simulator_id,

@@ -75,7 +75,6 @@ class Installation:
 
     async def unrest(self) -> dict[str, object]:
         """What is still to come about, or will never: rows against workloads against states at exchanges."""
-        await self.leases_run_out()
         rows = await self.sql.fetch("SELECT simulator_id, status, target, workload_uid FROM simulator.instances")
         wanted = {row["simulator_id"]: row["workload_uid"] for row in rows if row["target"] == "RUNNING"}
         workloads = self.host.workloads(self.label)
@@ -94,6 +93,8 @@ class Installation:
             "running without a state": sorted(wanted.keys() - states.keys()),
             "states that nobody runs": sorted(states.keys() - wanted.keys()),
         }
+        if found["teardowns"]:
+            await self.leases_run_out()
         return {name: what for name, what in found.items() if what}
 
     async def _column(self, query: str) -> list[str]:
@@ -324,6 +325,7 @@ async def meet(here: Installation, survivor: PodParts, name: str, mishap: Mishap
                 await survivor.sessions.end(identity(case.user_id), case.session_id)
             await here.brought_to_rest_by(survivor)
             assert here.host.workloads(here.label) == {}
+            assert here.host.overlaps == []
         except Exception as error:
             error.add_note(f"{name}: {mishap} at call {number} of {pod.calls.names}")
             raise
