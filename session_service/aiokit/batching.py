@@ -41,7 +41,7 @@ class Batcher(Generic[Item, Result]):
     def _start(self) -> None:
         self._woken = False
         while self._waiting and len(self._under_way) < self._width:
-            batch = []
+            batch: list[tuple[Item, asyncio.Future[Result]]] = []
             while self._waiting and len(batch) < self._limit:
                 item, answer = self._waiting.popleft()
                 if not answer.done():  # else its caller was cancelled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from session_service.domain.session import Session, SessionStatus
@@ -36,3 +38,14 @@ def simulator_of(record: asyncpg.Record) -> Simulator:
         reason=record["reason"],
         workload_uid=record["workload_uid"],
     )
+
+
+def in_places(records: Sequence[asyncpg.Record], count: int) -> list[asyncpg.Record | None]:
+    """The rows of a statement for ``count`` items, each at its item's index; None where an item has no row.
+
+    ``place`` of a row counts from 1, as WITH ORDINALITY does.
+    """
+    found: list[asyncpg.Record | None] = [None] * count
+    for record in records:
+        found[record["place"] - 1] = record
+    return found

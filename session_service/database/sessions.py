@@ -1,4 +1,4 @@
-"""Session rows. Every method is one statement; DatabaseUnavailableError may come from each."""
+"""Session rows. Every method is one statement, or joins one; DatabaseUnavailableError may come from each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
+from session_service.aiokit.batching import Batcher
 from session_service.database.postgres import Postgres
-from session_service.database.records import session_of
+from session_service.database.records import in_places, session_of
 from session_service.database.sql_files import Queries
 from session_service.domain.session import Session
 from session_service.errors import SessionExpiredError, SessionLimitReachedError, SessionNotFoundError
+
+_BATCH = 64
+_BATCHES = 2  # at a time, of the pool's connections
 
 
 class OpenedSession(msgspec.Struct, frozen=True):
@@ -28,12 +33,26 @@ class SessionRepository:
         self._postgres = postgres
         self._queries = queries
         self._timeout_s = float(timeout_s)
+        self._gets = Batcher(self._get_together, limit=_BATCH, width=_BATCHES)
+        self._finds = Batcher(self._find_together, limit=_BATCH, width=_BATCHES)
 
     async def find_by_device(self, user_id: str, device_id: str) -> Session | None:
-        record = await self._postgres.fetch_row(
-            self._queries["sessions.find_by_device"], user_id, device_id, operation="find_session", repeatable=True
-        )
+        """The unexpired session of (user, device). Calls that come together make one statement."""
+        record = await self._finds.call((user_id, device_id))
         return session_of(record) if record else None
+
+    async def _find_together(self, wanted: Sequence[tuple[str, str]]) -> list[asyncpg.Record | None]:
+        if len(wanted) == 1:
+            query = self._queries["sessions.find_by_device"]
+            return [await self._postgres.fetch_row(query, *wanted[0], operation="find_session", repeatable=True)]
+        records = await self._postgres.fetch(
+            self._queries["sessions.find_many_by_device"],
+            [user_id for user_id, _device_id in wanted],
+            [device_id for _user_id, device_id in wanted],
+            operation="find_sessions",
+            repeatable=True,
+        )
+        return in_places(records, len(wanted))
 
     async def open(
         self, session_id: str, user_id: str, device_id: str, limit: int, metadata: Mapping[str, Any], pod_id: str
@@ -63,15 +82,29 @@ class SessionRepository:
         return OpenedSession(session_of(record), is_new, record["ended_session_id"])
 
     async def get(self, session_id: str, user_id: str | None) -> Session:
-        """Raises SessionNotFoundError, SessionExpiredError. ``user_id`` None: any user's."""
-        record = await self._postgres.fetch_row(
-            self._queries["sessions.get"], session_id, user_id, operation="get_session", repeatable=True
-        )
+        """Raises SessionNotFoundError, SessionExpiredError. ``user_id`` None: any user's.
+
+        Calls that come together make one statement.
+        """
+        record = await self._gets.call((session_id, user_id))
         if record is None:
             raise SessionNotFoundError
         if record["is_expired"]:
             raise SessionExpiredError
         return session_of(record)
+
+    async def _get_together(self, wanted: Sequence[tuple[str, str | None]]) -> list[asyncpg.Record | None]:
+        if len(wanted) == 1:
+            query = self._queries["sessions.get"]
+            return [await self._postgres.fetch_row(query, *wanted[0], operation="get_session", repeatable=True)]
+        records = await self._postgres.fetch(
+            self._queries["sessions.get_many"],
+            [session_id for session_id, _user_id in wanted],
+            [user_id for _session_id, user_id in wanted],
+            operation="get_sessions",
+            repeatable=True,
+        )
+        return in_places(records, len(wanted))
 
     async def of_user(self, user_id: str) -> list[Session]:
         records = await self._postgres.fetch(

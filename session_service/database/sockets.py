@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import asyncpg
 import msgspec
 
+from session_service.aiokit.batching import Batcher
 from session_service.database.postgres import Postgres
-from session_service.database.records import simulator_of
+from session_service.database.records import in_places, simulator_of
 from session_service.database.sql_files import Queries
 from session_service.domain.session import CROWDED
 from session_service.domain.simulator import Simulator
 from session_service.errors import ConnectionReplacedError, SessionExpiredError, SessionNotFoundError
 
 SocketKind = Literal["websocket", "sse"]
+_BATCH = 64  # sockets in a statement: some 20 ms of PostgreSQL's time
+_BATCHES = 2  # at a time, of the pool's connections
 Verdict = Literal["ended", "expired", "evicted", "replaced"]
 
 
@@ -32,10 +36,30 @@ class SocketRow(msgspec.Struct, frozen=True):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """``connections``: how many its session has now over all pods, those of pods that go left out."""
+    """A socket that is counted now. ``simulator``: the session's live one, else its newest.
+
+    ``connections``: how many its session has over all pods, those of pods that go left out.
+    """
 
     arrival: int
     connections: int
+    simulator: Simulator | None
+
+
+class _Opening(msgspec.Struct, frozen=True):
+    session_id: str
+    client_id: str
+    pod_id: str
+    attempt: int
+    kind: SocketKind
+    fields: Mapping[str, Any]
+    reconnect_as: str | None
+
+
+class _Closing(msgspec.Struct, frozen=True):
+    row: SocketRow
+    fields: Mapping[str, Any]
+    by_client: bool
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -65,6 +89,8 @@ class SocketRepository:
         self._postgres = postgres
         self._queries = queries
         self._timeout_s = float(timeout_s)
+        self._openings = Batcher(self._open_together, limit=_BATCH, width=_BATCHES)
+        self._closings = Batcher(self._close_together, limit=_BATCH, width=_BATCHES)
 
     async def open(
         self,
@@ -79,25 +105,12 @@ class SocketRepository:
     ) -> Counted:
         """Count a socket; ``reconnect_as``: count a reconnect as well, of this client (``""``: of one without an id).
 
-        Repeatable: the second call gives the socket another number, and the first one's row is its own. Raises
-        SessionNotFoundError, SessionExpiredError; ConnectionReplacedError where a later attempt of the same client is
-        connected already.
+        Calls that come together make one statement. Repeatable: the second call gives the socket another number, and
+        the first one's row is its own. Raises SessionNotFoundError, SessionExpiredError; ConnectionReplacedError
+        where a later attempt of the same client is connected already.
         """
-        record = await self._postgres.fetch_row(
-            self._queries["sockets.open"],
-            session_id,
-            client_id,
-            pod_id,
-            attempt,
-            kind,
-            self._timeout_s,
-            fields,
-            reconnect_as,
-            CROWDED,
-            operation="open_socket",
-            repeatable=True,
-        )
-        assert record is not None  # noqa: S101 - the function returns one row, always
+        opening = _Opening(session_id, client_id, pod_id, attempt, kind, fields, reconnect_as)
+        record = await self._openings.call(opening) or await self._open_alone(opening)
         match record["outcome"]:
             case "not_found":
                 raise SessionNotFoundError
@@ -105,21 +118,85 @@ class SocketRepository:
                 raise SessionExpiredError
             case "replaced":
                 raise ConnectionReplacedError
-        return Counted(record["opened_arrival"], record["connections"])
+        simulator = None if record["simulator_id"] is None else simulator_of(record)
+        return Counted(record["opened_arrival"], record["connections"], simulator)
+
+    async def _open_alone(self, opening: _Opening) -> asyncpg.Record:
+        record = await self._postgres.fetch_row(
+            self._queries["sockets.open"],
+            opening.session_id,
+            opening.client_id,
+            opening.pod_id,
+            opening.attempt,
+            opening.kind,
+            self._timeout_s,
+            opening.fields,
+            opening.reconnect_as,
+            CROWDED,
+            operation="open_socket",
+            repeatable=True,
+        )
+        assert record is not None  # noqa: S101 - the function returns one row, always
+        return record
+
+    async def _open_together(self, openings: Sequence[_Opening]) -> list[asyncpg.Record | None]:
+        """None for those that have to be opened alone: another transaction holds their session."""
+        if len(openings) == 1:
+            return [await self._open_alone(openings[0])]
+        records = await self._postgres.fetch(
+            self._queries["sockets.open_many"],
+            [one.session_id for one in openings],
+            [one.client_id for one in openings],
+            [one.pod_id for one in openings],
+            [one.attempt for one in openings],
+            [one.kind for one in openings],
+            self._timeout_s,
+            [one.fields for one in openings],
+            [one.reconnect_as for one in openings],
+            CROWDED,
+            operation="open_sockets",
+            repeatable=True,
+        )
+        return in_places(records, len(openings))
 
     async def close(self, row: SocketRow, fields: Mapping[str, Any], *, by_client: bool) -> bool:
-        """Uncount a socket. False: its row had gone before, to a newer socket of the client or with the session."""
+        """Uncount a socket. False: its row had gone before, to a newer socket of the client or with the session.
+
+        Calls that come together make one statement.
+        """
+        closing = _Closing(row, fields, by_client)
+        was_there = await self._closings.call(closing)
+        return await self._close_alone(closing) if was_there is None else was_there
+
+    async def _close_alone(self, closing: _Closing) -> bool:
+        row = closing.row
         was_there: bool = await self._postgres.fetch_value(
             self._queries["sockets.close"],
             row.session_id,
             row.client_id,
             row.arrival,
-            by_client,
-            fields,
+            closing.by_client,
+            closing.fields,
             operation="close_socket",
             repeatable=True,
         )
         return was_there
+
+    async def _close_together(self, closings: Sequence[_Closing]) -> list[bool | None]:
+        if len(closings) == 1:
+            return [await self._close_alone(closings[0])]
+        records = await self._postgres.fetch(
+            self._queries["sockets.close_many"],
+            [one.row.session_id for one in closings],
+            [one.row.client_id for one in closings],
+            [one.row.arrival for one in closings],
+            [one.by_client for one in closings],
+            [one.fields for one in closings],
+            operation="close_sockets",
+            repeatable=True,
+        )
+        places = in_places(records, len(closings))
+        return [None if record is None else record["was_there"] for record in places]
 
     async def tally(self, pod_id: str) -> Tally:
         record = await self._postgres.fetch_row(

@@ -12,7 +12,7 @@ import structlog
 
 from session_service.database.events import EventBus
 from session_service.database.sessions import SessionRepository
-from session_service.database.sockets import LostSocket, SocketKind, SocketRepository, SocketRow
+from session_service.database.sockets import Counted, LostSocket, SocketKind, SocketRepository, SocketRow
 from session_service.domain import reconnect
 from session_service.domain.events import EventType
 from session_service.domain.identity import Identity
@@ -86,8 +86,8 @@ class Reconnection:
 
     async def socket_opened(
         self, session_id: str, user_id: str, client_id: str, attempt: int, kind: SocketKind, *, named: bool
-    ) -> int:
-        """Count a socket: the session is ACTIVE, its expiry moves, and a reconnect is counted with it. Its arrival.
+    ) -> Counted:
+        """Count a socket: the session is ACTIVE, its expiry moves, and a reconnect is counted with it.
 
         ``named``: the client gave its id. Raises SessionNotFoundError, SessionExpiredError; ConnectionReplacedError
         where a later attempt of the same client is connected already; DatabaseUnavailableError, after which the
@@ -109,7 +109,7 @@ class Reconnection:
             row = SocketRow(session_id, client_id, attempt, kind, counted.arrival)
             self._open[row.arrival] = OpenSocket(row, user_id, counted.connections)
             self._of_session[session_id].add(row.arrival)
-        return row.arrival
+        return counted
 
     def first_frame_sent(self, arrival: int) -> None:
         """From now on an older socket of the client may be closed, wherever it is: all pods are told."""

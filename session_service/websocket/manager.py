@@ -367,7 +367,8 @@ class WebSocketManager:
         if not added or entry is None:
             raise ConnectionReplacedError
         reconnection = self._sessions.reconnection
-        connection.arrival = await reconnection.socket_opened(
+        version = entry.simulator_version
+        counted = await reconnection.socket_opened(
             session.session_id,
             session.user_id,
             connection.client_id,
@@ -375,9 +376,8 @@ class WebSocketManager:
             kind,
             named=connection.named,
         )
-        version = entry.simulator_version
-        simulator = await self._sessions.simulator_ops.newest(session.session_id)
-        entry.simulator_read(simulator, version)
+        connection.arrival = counted.arrival
+        entry.simulator_read(counted.simulator, version)
         if connection.is_leaving():
             return None
         attachment = self._streams.attach(

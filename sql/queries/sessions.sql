@@ -15,6 +15,22 @@ SELECT s.*, m.metadata, (s.status = 'EXPIRED' OR s.expires_at <= now()) AS is_ex
 FROM session.active_sessions s JOIN session.session_metadata m USING (session_id)
 WHERE s.session_id = $1 AND ($2::text IS NULL OR s.user_id = $2);
 
+-- name: sessions.get_many
+-- As sessions.get, for calls that come together; place counts from 1.
+SELECT t.place, s.*, m.metadata, (s.status = 'EXPIRED' OR s.expires_at <= now()) AS is_expired
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t (session_id, user_id, place)
+JOIN session.active_sessions s ON s.session_id = t.session_id
+JOIN session.session_metadata m ON m.session_id = s.session_id
+WHERE t.user_id IS NULL OR s.user_id = t.user_id;
+
+-- name: sessions.find_many_by_device
+-- As sessions.find_by_device, for calls that come together. ux_sessions_user_device.
+SELECT t.place, s.*, m.metadata
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t (user_id, device_id, place)
+JOIN session.active_sessions s ON s.user_id = t.user_id AND s.device_id = t.device_id
+JOIN session.session_metadata m ON m.session_id = s.session_id
+WHERE s.status <> 'EXPIRED' AND s.expires_at > now();
+
 -- name: sessions.list
 SELECT s.*, m.metadata
 FROM session.active_sessions s JOIN session.session_metadata m USING (session_id)

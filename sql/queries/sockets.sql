@@ -1,14 +1,30 @@
 -- name: sockets.open
-SELECT outcome, opened_arrival, connections
-FROM session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9);
+-- With it the session's simulator, the live one, else the newest: all that a socket needs comes with one statement.
+SELECT o.outcome, o.opened_arrival, o.connections, i.*
+FROM session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9) o
+LEFT JOIN LATERAL (
+    SELECT * FROM simulator.instances n WHERE n.session_id = $1
+    ORDER BY (n.status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, n.created_at DESC LIMIT 1) i ON TRUE;
+
+-- name: sockets.open_many
+-- As sockets.open, a row per socket, by its place among those asked for.
+SELECT o.place, o.outcome, o.opened_arrival, o.connections, i.*
+FROM session.open_sockets($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9) o
+LEFT JOIN LATERAL (
+    SELECT * FROM simulator.instances n WHERE n.session_id = o.opened_session_id
+    ORDER BY (n.status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, n.created_at DESC LIMIT 1) i ON TRUE;
 
 -- name: sockets.close
 SELECT session.close_socket($1, $2, $3, $4, $5);
 
+-- name: sockets.close_many
+SELECT place, was_there FROM session.close_sockets($1, $2, $3, $4, $5);
+
 -- name: sockets.tally
 -- How many rows this pod has and the sum of their numbers, which of their sessions were marked EXPIRED, and which have
--- nearly as many connections as they may. A session that is gone took its rows with it, and a socket that is replaced elsewhere or evicted is missing here, so count and sum
--- tell of them too: most rounds need no list of ids in either direction. idx_sockets_pod_id.
+-- nearly as many connections as they may. A session that is gone took its rows with it, and a socket that is replaced
+-- elsewhere or evicted is missing here, so count and sum tell of them too: most rounds need no list of ids in either
+-- direction. idx_sockets_pod_id.
 -- A session whose time has run out is not over before it is marked: activity may be waiting to be written.
 SELECT count(*) FILTER (WHERE NOT k.evicted) AS sockets,
        coalesce(sum(k.arrival) FILTER (WHERE NOT k.evicted), 0)::bigint AS arrivals,

@@ -43,6 +43,8 @@ MANY = [f"s{number}" for number in range(1, 21)]  # for a thousand of 20,000 a w
 HOT: dict[str, tuple[Any, ...]] = {
     "sessions.find_by_device": ("u7", "d1"),
     "sessions.get": ("s77", "u19"),
+    "sessions.get_many": (MANY, [None for _ in MANY]),
+    "sessions.find_many_by_device": (["u7" for _ in MANY], ["d1" for _ in MANY]),
     "sessions.list": ("u7",),
     "sessions.keepalive": ("s77", "u19", 60.0),
     "sessions.ids_of_user": ("u7", None),
@@ -81,7 +83,9 @@ FUNCTIONS = {
     "simulators.request_start",
     "simulators.fail",
     "sockets.open",
+    "sockets.open_many",
     "sockets.close",
+    "sockets.close_many",
     "sockets.assert_own",
     "sockets.evict",
     "sockets.hear",
