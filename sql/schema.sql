@@ -103,6 +103,33 @@ CREATE UNLOGGED TABLE session.sockets (
 );
 CREATE INDEX idx_sockets_pod_id ON session.sockets (pod_id);
 
+-- Of a client whose row has moved to another pod: the highest (attempt, arrival) that it moved away from. What is not above
+-- it is never written again, also after the newer socket's end: its own pod closes it. Unlogged as the sockets are.
+CREATE UNLOGGED TABLE session.superseded (
+    session_id TEXT NOT NULL REFERENCES session.active_sessions (session_id) ON DELETE CASCADE,
+    client_id TEXT NOT NULL,
+    attempt BIGINT NOT NULL,
+    arrival BIGINT NOT NULL,
+    superseded_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (session_id, client_id)
+);
+
+CREATE FUNCTION session.note_superseded() RETURNS TRIGGER AS $$
+BEGIN
+    INSERT INTO session.superseded AS s (session_id, client_id, attempt, arrival)
+    VALUES (OLD.session_id, OLD.client_id, OLD.attempt, OLD.arrival)
+    ON CONFLICT (session_id, client_id) DO UPDATE
+        SET attempt = EXCLUDED.attempt, arrival = EXCLUDED.arrival, superseded_at = EXCLUDED.superseded_at
+        WHERE (s.attempt, s.arrival) < (EXCLUDED.attempt, EXCLUDED.arrival);
+    RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+-- On one pod the older socket is closed by whoever sends the newer one's first frame.
+CREATE TRIGGER note_superseded AFTER UPDATE OF arrival ON session.sockets
+    FOR EACH ROW WHEN (OLD.arrival <> NEW.arrival AND OLD.pod_id <> NEW.pod_id)
+    EXECUTE FUNCTION session.note_superseded();
+
 -- ---------------------------------------------------------------------------------------------------------
 CREATE TABLE simulator.instances (
     simulator_id TEXT PRIMARY KEY,
@@ -558,8 +585,11 @@ BEGIN
     SELECT array_agg(DISTINCT t.session_id) INTO amiss
     FROM unnest(p_session_ids, p_client_ids, p_arrivals, p_attempts) AS t (session_id, client_id, arrival, attempt)
     LEFT JOIN session.sockets k USING (session_id, client_id)
-    WHERE k.arrival IS NULL OR (k.attempt, k.arrival) < (t.attempt, t.arrival)
-       OR (k.arrival = t.arrival AND k.pod_id <> p_pod_id AND NOT k.evicted);
+    WHERE (k.arrival = t.arrival AND k.pod_id <> p_pod_id AND NOT k.evicted)
+       OR ((k.arrival IS NULL OR (k.attempt, k.arrival) < (t.attempt, t.arrival))
+           AND NOT EXISTS (SELECT 1 FROM session.superseded s
+                           WHERE s.session_id = t.session_id AND s.client_id = t.client_id
+                             AND (s.attempt, s.arrival) >= (t.attempt, t.arrival)));
     IF amiss IS NOT NULL THEN
         PERFORM 1 FROM session.active_sessions a
         WHERE a.session_id = ANY (amiss) ORDER BY a.session_id FOR UPDATE;
@@ -571,6 +601,9 @@ BEGIN
                 AS t (session_id, client_id, arrival, attempt, kind)
             JOIN session.active_sessions a USING (session_id)
             WHERE a.status <> 'EXPIRED' AND a.session_id = ANY (amiss)
+              AND NOT EXISTS (SELECT 1 FROM session.superseded s
+                              WHERE s.session_id = t.session_id AND s.client_id = t.client_id
+                                AND (s.attempt, s.arrival) >= (t.attempt, t.arrival))
             ORDER BY t.session_id, t.client_id, t.attempt DESC, t.arrival DESC
             ON CONFLICT (session_id, client_id) DO UPDATE
                 SET pod_id = EXCLUDED.pod_id, attempt = EXCLUDED.attempt, kind = EXCLUDED.kind,
@@ -595,9 +628,12 @@ BEGIN
     LEFT JOIN session.active_sessions a USING (session_id)
     LEFT JOIN session.sockets k USING (session_id, client_id)
     LEFT JOIN session.pods p USING (pod_id)
+    LEFT JOIN session.superseded s ON s.session_id = t.session_id AND s.client_id = t.client_id
     WHERE a.session_id IS NULL OR a.status = 'EXPIRED' OR (k.arrival = t.arrival AND k.evicted)
        OR ((k.attempt, k.arrival) > (t.attempt, t.arrival) AND NOT p.dead
-           AND k.connected_at < clock_timestamp() - p_grace);
+           AND k.connected_at < clock_timestamp() - p_grace)
+       OR (k.arrival IS DISTINCT FROM t.arrival AND (s.attempt, s.arrival) >= (t.attempt, t.arrival)
+           AND s.superseded_at < clock_timestamp() - p_grace);
 END;
 $$ LANGUAGE plpgsql;
 

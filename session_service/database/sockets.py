@@ -198,6 +198,16 @@ class SocketRepository:
         places = in_places(records, len(closings))
         return [None if record is None else record["was_there"] for record in places]
 
+    async def reinstate(self, row: SocketRow) -> None:
+        """``row`` ended before its first frame: an older socket of its client on another pod may count again."""
+        await self._postgres.execute(
+            self._queries["sockets.reinstate"],
+            row.session_id,
+            row.client_id,
+            operation="reinstate_socket",
+            repeatable=True,
+        )
+
     async def tally(self, pod_id: str) -> Tally:
         record = await self._postgres.fetch_row(
             self._queries["sockets.tally"], pod_id, operation="tally_sockets", repeatable=True

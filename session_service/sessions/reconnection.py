@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 import structlog
@@ -154,6 +154,10 @@ class Reconnection:
         if not arrivals:
             del self._of_session[row.session_id]
         with self._noted(row.session_id, row.client_id):
+            if not socket.announced:
+                # Else its pod closes the older one, and the client, which has opened the newer one, tries again.
+                with suppress(DatabaseUnavailableError):
+                    await self._sockets.reinstate(row)
             was_counted = await self._say_closed(row, by_client)
         if was_counted and socket.announced:  # else a newer one of the client is there
             self._events.emit(

@@ -20,6 +20,10 @@ SELECT session.close_socket($1, $2, $3, $4, $5);
 -- name: sockets.close_many
 SELECT place, was_there FROM session.close_sockets($1, $2, $3, $4, $5);
 
+-- name: sockets.reinstate
+-- A newer socket ended before its first frame: the one that it came to replace is its client's again.
+DELETE FROM session.superseded WHERE session_id = $1 AND client_id = $2;
+
 -- name: sockets.tally
 -- How many rows this pod has and the sum of their numbers, which of their sessions were marked EXPIRED, and which have
 -- nearly as many connections as they may. A session that is gone took its rows with it, and a socket that is replaced

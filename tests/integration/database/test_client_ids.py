@@ -11,11 +11,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from session_service.database.sql_files import load_queries
 from tests.support.servers import Database
 
 SESSION = "session-1"
 PODS = ("pod-1", "pod-2")
 LIMIT = 8  # connections of one session
+QUERIES = load_queries()
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class SharedTable:
                 "SELECT * FROM session.evict_sockets($1, $2, $3, '{}', '{}')", SESSION, socket.arrival, LIMIT
             )
 
-    async def close(self, socket: Socket, *, replies: int = 1) -> None:
+    async def close(self, socket: Socket, *, replies: int = 1, had_its_first_frame: bool = False) -> None:
         self.open.discard(socket)
+        if not had_its_first_frame:
+            await self.pool.execute(QUERIES["sockets.reinstate"], SESSION, socket.client)
         for _ in range(replies):
             await self.pool.fetchval(
                 "SELECT session.close_socket($1, $2, $3, FALSE, '{}')", SESSION, socket.client, socket.arrival
@@ -85,6 +89,10 @@ class SharedTable:
         for socket in closed & self.open:
             await self.close(socket)
         return closed
+
+    def socket(self, pod: str, client: str, attempt: int) -> Socket:
+        (found,) = {one for one in self.open if (one.pod, one.client, one.attempt) == (pod, client, attempt)}
+        return found
 
     async def rows(self) -> list[asyncpg.Record]:
         return list(await self.pool.fetch("SELECT * FROM session.sockets WHERE NOT evicted"))
@@ -169,3 +177,52 @@ async def test_a_late_upgrade_of_an_earlier_attempt_is_refused_on_either_pod(tab
         await table.connect(pod, "client-1", 4, lost_replies=1, delay_s=0)
     assert table.refused == [("client-1", 4)] * 2
     assert [row["attempt"] for row in await table.rows()] == [5]
+
+
+@pytest.mark.parametrize("attempt", [0, 1], ids=["same attempt", "next attempt"])
+async def test_what_was_superseded_elsewhere_does_not_come_back(table: SharedTable, attempt: int) -> None:
+    """The pod of the older socket heard of nothing, and the newer one, which streamed, is over before it looks."""
+    await table.connect(PODS[1], "client-1", 0, lost_replies=0, delay_s=0)
+    await table.connect(PODS[0], "client-1", attempt, lost_replies=0, delay_s=0)
+    await table.close(table.socket(PODS[0], "client-1", attempt), had_its_first_frame=True)
+    assert await table.pool.fetchval("SELECT status FROM session.active_sessions") == "RECONNECTING"
+    assert await table.round(PODS[1]) == {Socket(PODS[1], "client-1", 0, 1)}
+    assert await table.rows() == []
+    assert await table.pool.fetchval("SELECT status FROM session.active_sessions") == "RECONNECTING"
+
+
+async def test_who_was_evicted_does_not_come_back_by_an_older_socket(table: SharedTable) -> None:
+    await table.connect(PODS[1], "client-0", 0, lost_replies=0, delay_s=0)
+    await table.connect(PODS[0], "client-0", 1, lost_replies=0, delay_s=0)
+    for number in range(1, LIMIT + 1):
+        await table.connect(PODS[0], f"client-{number}", 0, lost_replies=0, delay_s=0)
+    (evicted,) = [row["client_id"] for row in await table.pool.fetch("SELECT * FROM session.sockets WHERE evicted")]
+    assert evicted == "client-0"
+    await table.close(table.socket(PODS[0], "client-0", 1), had_its_first_frame=True)
+    for pod in PODS * 2:
+        await table.round(pod)
+    assert {row["client_id"] for row in await table.rows()} == {f"client-{n}" for n in range(1, LIMIT + 1)}
+    assert {socket.client for socket in table.open} == {f"client-{n}" for n in range(1, LIMIT + 1)}
+
+
+async def test_one_that_never_had_its_first_frame_leaves_the_older_one(table: SharedTable) -> None:
+    await table.connect(PODS[1], "client-1", 0, lost_replies=0, delay_s=0)
+    older = table.socket(PODS[1], "client-1", 0)
+    await table.connect(PODS[0], "client-1", 1, lost_replies=0, delay_s=0)
+    await table.close(table.socket(PODS[0], "client-1", 1))
+    assert await table.round(PODS[1]) == set()
+    assert [row["arrival"] for row in await table.rows()] == [older.arrival]
+    assert await table.pool.fetchval("SELECT status FROM session.active_sessions") == "ACTIVE"
+
+
+async def test_a_superseded_socket_is_closed_only_after_the_grace(table: SharedTable) -> None:
+    """Its row is gone with the newer one, and whether that had its first frame is told by its pod."""
+    await table.connect(PODS[1], "client-1", 0, lost_replies=0, delay_s=0)
+    older = table.socket(PODS[1], "client-1", 0)
+    await table.connect(PODS[0], "client-1", 1, lost_replies=0, delay_s=0)
+    await table.close(table.socket(PODS[0], "client-1", 1), had_its_first_frame=True)
+    asked = "SELECT verdict FROM session.assert_sockets($1, $2, $3, $4, $5, $6, $7::text::interval)"
+    mine = (PODS[1], [SESSION], ["client-1"], [older.arrival], [0], ["websocket"])
+    assert await table.pool.fetch(asked, *mine, "1 min") == []
+    assert [row["verdict"] for row in await table.pool.fetch(asked, *mine, "0 s")] == ["replaced"]
+    assert await table.rows() == []

@@ -28,6 +28,8 @@ FILL = """
     FROM session.active_sessions;
     INSERT INTO session.sockets (session_id, client_id, pod_id, attempt, kind)
     SELECT 's' || n, 'c' || n, 'pod#1', 1, 'websocket' FROM generate_series(1, 20000) n WHERE n % 2 = 0;
+    INSERT INTO session.superseded (session_id, client_id, attempt, arrival)
+    SELECT session_id, client_id, 0, 0 FROM session.sockets;
     UPDATE session.ownership SET pod_id = 'pod#' || 1 + substr(session_id, 2)::int % 100, epoch = 1;
     INSERT INTO simulator.instances (simulator_id, session_id, user_id, status, target, last_active)
     SELECT 'i' || n, 's' || n, 'u' || n / 4, CASE WHEN n % 1000 = 0 THEN 'STOPPING' ELSE 'STOPPED' END, 'STOPPED',
@@ -67,6 +69,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "simulators.running_of_pod": ("pod#7",),
     "simulators.count_running_of_pod": ("pod#7",),
     "simulators.stop_of_pod": ("pod#7", "why"),
+    "sockets.reinstate": ("s77", "tab"),
     "sockets.simulators_changed": ("pod#1", 2**62),  # a round in which nothing changed
     "teardowns.lease": (32, 30.0),
     "teardowns.done": ("t77", 1),
@@ -142,6 +145,12 @@ INSIDE = {
     "connections": (
         "SELECT count(*) FROM session.sockets k JOIN session.pods p USING (pod_id)"
         " WHERE k.session_id = 's77' AND NOT k.evicted AND NOT p.draining AND NOT p.dead"
+    ),
+    "assert, amiss": (
+        "SELECT 1 FROM unnest('{s77}'::text[], '{c77}'::text[], '{1}'::bigint[]) t (session_id, client_id, arrival)"
+        " LEFT JOIN session.sockets k USING (session_id, client_id) WHERE k.arrival IS NULL AND NOT EXISTS ("
+        " SELECT 1 FROM session.superseded s WHERE s.session_id = t.session_id AND s.client_id = t.client_id"
+        " AND (s.attempt, s.arrival) >= (0, t.arrival))"
     ),
     "claim, lock": "SELECT 1 FROM session.ownership WHERE session_id = ANY (ARRAY['s77', 's78']) FOR UPDATE",
     "adopt, none dead": "SELECT 1 FROM session.ownership WHERE pod_id IS NULL OR pod_id = ANY (ARRAY[]::text[])",

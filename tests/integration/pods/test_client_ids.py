@@ -184,3 +184,38 @@ async def test_a_new_incarnation_keeps_its_sockets(make_pods: MakePods, sql: Sql
         await eventually(is_counted_anew, within_s=5, what="the row under the new incarnation")
         assert await lives(client)
         assert await sql.fetchval("SELECT status FROM session.active_sessions") == "ACTIVE"
+
+
+async def test_a_newer_socket_that_ends_before_its_first_frame_leaves_the_older_one(
+    make_pods: MakePods, sql: Sql
+) -> None:
+    one, two = await make_pods(2, NEITHER)
+    async with connect(one, clientId="tab", attempt=0) as older:
+        session_id = older.frames[0]["sessionId"]
+        reconnection = two.server._sessions.reconnection
+        newer = await reconnection.socket_opened(session_id, "user-1", "tab", 1, "websocket", named=True)
+        assert await rows(sql) == [("tab", 1, "pod-2")]
+        await reconnection.socket_closed(newer.arrival, by_client=False)
+        assert await sql.fetchval("SELECT count(*) FROM session.superseded") == 0
+        await one.server._websockets.socket_round()
+        assert await rows(sql) == [("tab", 0, "pod-1")]
+        assert await lives(older)
+
+
+async def test_an_older_socket_goes_also_when_the_newer_one_has_left_before_anybody_looked(
+    make_pods: MakePods, sql: Sql
+) -> None:
+    one, two = await make_pods(2, NEITHER)
+    async with connect(one, clientId="tab", attempt=0) as older:
+        async with connect(two, clientId="tab", attempt=1) as newer:
+            await newer.socket.close()
+        closing = asyncio.ensure_future(older.close_code())
+
+        async def is_closed() -> bool:
+            await one.server._websockets.socket_round()
+            return closing.done()
+
+        await eventually(is_closed, within_s=5, what="the older one's close")
+        assert await closing == 4504
+        assert await rows(sql) == []
+    assert await sql.fetchval("SELECT status FROM session.active_sessions") == "INACTIVE"
