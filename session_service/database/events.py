@@ -31,6 +31,7 @@ CHANNEL = "session_events"  # the documented types only: others read it
 PEER_CHANNEL = "session_peer_events"  # for pods alone
 OUTBOX_LIMIT = 10_000  # events waiting for Redis; past it the oldest are dropped, as if Redis had lost them
 _BATCH = 200
+_GATHER_S = 0.005  # events that come together go in one round trip
 _POLL_S = 0.2  # below the socket timeout: a subscriber that blocks longer looks like a frozen server
 
 _encoder = msgspec.json.Encoder()
@@ -51,6 +52,7 @@ class EventBus:
         self._redis = redis
         self._pod_name = pod_name
         self._sender = secrets.token_hex(8)  # a pod's name may be another's as well
+        self._own_mark = f'"sender":"{self._sender}"'.encode()  # as encoded: most events of a pod alone are its own
         self._subscribers: list[Callable[[SessionEvent], None]] = []
         self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._waiting = asyncio.Event()
@@ -87,6 +89,7 @@ class EventBus:
         """Carry published events to Redis, in order, a batch per round trip. Runs until it is cancelled."""
         while True:
             await self._waiting.wait()
+            await asyncio.sleep(_GATHER_S)
             self._waiting.clear()
             await self.flush()
 
@@ -134,13 +137,14 @@ class EventBus:
 
     def _receive(self, data: bytes) -> None:
         """Anybody may write to the channels: nothing that comes by it ends the subscription."""
+        if self._own_mark in data:
+            return  # it was delivered when it was published
         try:
             event = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.warning("event_unreadable")
             return
-        if not self.is_own(event):  # our own were delivered when they were published
-            self._deliver(event)
+        self._deliver(event)
 
     def _event(self, event_type: EventType, **fields: Any) -> SessionEvent:
         return SessionEvent(event_type, self._pod_name, time.time_ns() // 1_000_000, sender=self._sender, **fields)

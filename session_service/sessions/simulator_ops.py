@@ -127,6 +127,15 @@ class SimulatorOps:
         """Where the session's running simulator answers. For the stream manager: it asks for sessions it serves."""
         return await self._simulators.address(session_id)
 
+    @property
+    def version(self) -> int:
+        """As SimulatorManager.version."""
+        return self._simulators.version
+
+    def seen(self, simulator: Simulator | None, version: int) -> None:
+        """As SimulatorManager.seen."""
+        self._simulators.seen(simulator, version)
+
     async def running(self, session_id: str) -> Simulator | None:
         """The session's running simulator, for a socket that is already known to be the session's."""
         return await self._simulators.running(session_id)

@@ -76,6 +76,15 @@ class SimulatorManager:
     async def of_session(self, session_id: str, user_id: str | None = None) -> Simulator | None:
         return await self._repository.of_session(session_id, user_id)
 
+    @property
+    def version(self) -> int:
+        """Noted before a simulator is read together with something else, for ``seen``."""
+        return self._running.version
+
+    def seen(self, simulator: Simulator | None, version: int) -> None:
+        """A session's simulator was read, at ``version``: it need not be read again for its address."""
+        self._running.remember(simulator, version)
+
     async def running(self, session_id: str) -> Simulator | None:
         """The session's running simulator. Believed for some seconds, and for longer while PostgreSQL is away."""
         known = self._running.of_session(session_id)

@@ -366,8 +366,8 @@ class WebSocketManager:
         entry = connection.entry
         if not added or entry is None:
             raise ConnectionReplacedError
-        reconnection = self._sessions.reconnection
-        version = entry.simulator_version
+        reconnection, simulators = self._sessions.reconnection, self._sessions.simulator_ops
+        version, known_version = entry.simulator_version, simulators.version
         counted = await reconnection.socket_opened(
             session.session_id,
             session.user_id,
@@ -378,6 +378,7 @@ class WebSocketManager:
         )
         connection.arrival = counted.arrival
         entry.simulator_read(counted.simulator, version)
+        simulators.seen(counted.simulator, known_version)  # its stream is looked for next
         if connection.is_leaving():
             return None
         attachment = self._streams.attach(
