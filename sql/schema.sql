@@ -912,6 +912,13 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
+-- A session's simulator: the live one, else the newest. Volatile, so that it reads what is committed when it is called: the
+-- statement around it has a snapshot from before it waited for the session, and what came meanwhile nobody tells again.
+CREATE FUNCTION simulator.newest(p_session_id TEXT) RETURNS SETOF simulator.instances AS $$
+    SELECT * FROM simulator.instances WHERE session_id = p_session_id
+    ORDER BY (status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, created_at DESC LIMIT 1;
+$$ LANGUAGE sql VOLATILE;
+
 -- ---------------------------------------------------------------------------------------------------------
 -- A simulator for a session: the live one, or a new row for its owner's reconciler; where nobody looks after the session,
 -- the calling pod takes it. outcome: 'created', 'existing', 'session_not_found', 'session_expired' or 'limit'.

@@ -46,3 +46,10 @@ BEGIN
           WHERE u.session_id <> ALL (held) ORDER BY u.session_id, u.place) t;
 END;
 $$ LANGUAGE plpgsql;
+
+-- A session's simulator: the live one, else the newest. Volatile, so that it reads what is committed when it is called: the
+-- statement around it has a snapshot from before it waited for the session, and what came meanwhile nobody tells again.
+CREATE FUNCTION simulator.newest(p_session_id TEXT) RETURNS SETOF simulator.instances AS $$
+    SELECT * FROM simulator.instances WHERE session_id = p_session_id
+    ORDER BY (status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, created_at DESC LIMIT 1;
+$$ LANGUAGE sql VOLATILE;

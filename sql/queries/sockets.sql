@@ -2,17 +2,13 @@
 -- With it the session's simulator, the live one, else the newest: all that a socket needs comes with one statement.
 SELECT o.outcome, o.opened_arrival, o.connections, i.*
 FROM session.open_socket($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9) o
-LEFT JOIN LATERAL (
-    SELECT * FROM simulator.instances n WHERE n.session_id = $1
-    ORDER BY (n.status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, n.created_at DESC LIMIT 1) i ON TRUE;
+LEFT JOIN LATERAL simulator.newest(CASE o.outcome WHEN 'opened' THEN $1 END) i ON TRUE;
 
 -- name: sockets.open_many
 -- As sockets.open, a row per socket, by its place among those asked for.
 SELECT o.place, o.outcome, o.opened_arrival, o.connections, i.*
 FROM session.open_sockets($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8, $9) o
-LEFT JOIN LATERAL (
-    SELECT * FROM simulator.instances n WHERE n.session_id = o.opened_session_id
-    ORDER BY (n.status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, n.created_at DESC LIMIT 1) i ON TRUE;
+LEFT JOIN LATERAL simulator.newest(CASE o.outcome WHEN 'opened' THEN o.opened_session_id END) i ON TRUE;
 
 -- name: sockets.close
 SELECT session.close_socket($1, $2, $3, $4, $5);

@@ -18,7 +18,8 @@ OPEN = (
     "FROM session.open_session($1, 'user-1', $2, interval '1 hour', $3, '{}', 'pod-1')"
 )
 OPEN_SOCKET = (
-    "SELECT outcome FROM session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL, 7)"
+    "SELECT outcome "
+    "FROM session.open_socket($1, 'client-1', 'pod-1', 1, 'websocket', interval '1 hour', '{}', NULL, 7)"
 )
 
 
@@ -114,3 +115,52 @@ async def test_cleanup_and_a_simulators_step_do_not_wait_for_each_other(one: Sql
         await until_waiting(watcher, cleaning)
         assert len(await one.fetch(queries["simulators.stopped"], "sim-1", "session-1", "pod-1", 1)) == 1
     assert await cleaning == 1
+
+
+async def test_a_socket_that_waited_for_a_start_gets_the_simulator_with_it(
+    one: Sql, other: Sql, watcher: Sql
+) -> None:
+    """Its pod may have passed over the start already: there was no socket of the session yet."""
+    await one.fetchrow(OPEN, "session-1", "device-1", 2)
+    async with one.transaction():
+        await one.fetchval(
+            "SELECT r.outcome FROM simulator.request_start('sim-1', 'session-1', 'user-1', '[]', 1, 2, 'pod-1') r"
+        )
+        opening = asyncio.ensure_future(
+            other.fetchrow(
+                load_queries()["sockets.open"], "session-1", "tab", "pod-1", 0, "websocket", 60.0, "{}", None, 7
+            )
+        )
+        await until_waiting(watcher, opening)
+    row = await opening
+    assert row is not None
+    assert (row["outcome"], row["simulator_id"]) == ("opened", "sim-1")
+
+
+async def test_sockets_that_waited_for_a_simulators_step_get_what_it_wrote(
+    one: Sql, other: Sql, watcher: Sql
+) -> None:
+    queries = load_queries()
+    await one.fetchrow(OPEN, "session-1", "device-1", 2)
+    await one.fetchval(
+        "SELECT r.outcome FROM simulator.request_start('sim-1', 'session-1', 'user-1', '[]', 1, 2, 'pod-1') r"
+    )
+    tabs = ["tab-1", "tab-2"]
+    async with one.transaction():
+        await one.execute("UPDATE simulator.instances SET status = 'STARTING'")
+        opening = asyncio.ensure_future(
+            other.fetch(
+                queries["sockets.open_many"],
+                ["session-1"] * 2,
+                tabs,
+                ["pod-1"] * 2,
+                [0, 0],
+                ["websocket"] * 2,
+                60.0,
+                ["{}"] * 2,
+                [None, None],
+                7,
+            )
+        )
+        await until_waiting(watcher, opening)
+    assert [(row["place"], row["status"]) for row in await opening] == [(1, "STARTING"), (2, "STARTING")]
