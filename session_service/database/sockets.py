@@ -77,11 +77,12 @@ class Evicted(msgspec.Struct, frozen=True):
 
 
 class LostSocket(msgspec.Struct, frozen=True):
-    """A socket that has to be closed, and why."""
+    """A socket that has to be closed, and why. ``due_in_s``: not before, so that a newer one has its first frame."""
 
     session_id: str
     arrival: int
     verdict: Verdict
+    due_in_s: float = 0.0
 
 
 class SocketRepository:
@@ -223,7 +224,7 @@ class SocketRepository:
     async def assert_own(self, rows: Sequence[SocketRow], pod_id: str, grace_s: float) -> list[LostSocket]:
         """Write again what is missing of ``rows``; which of them have to be closed.
 
-        ``grace_s``: that a newer socket has replaced one is said only when it has been there for so long.
+        ``grace_s``: one that a newer socket has replaced is due when that has been there for so long.
         """
         records = await self._postgres.fetch(
             self._queries["sockets.assert_own"],
@@ -237,7 +238,7 @@ class SocketRepository:
             operation="assert_sockets",
             repeatable=True,
         )
-        return [LostSocket(r["lost_session_id"], r["lost_arrival"], r["verdict"]) for r in records]
+        return [LostSocket(r["lost_session_id"], r["lost_arrival"], r["verdict"], r["due_in_s"]) for r in records]
 
     async def strays(self, open_rows: Sequence[SocketRow], pod_id: str) -> list[SocketRow]:
         """This pod's rows beside ``open_rows``."""

@@ -63,6 +63,7 @@ class ClientConnection(ABC):
         "is_open",
         "last_message_s",
         "named",
+        "on_exchange_data",
         "quality",
         "reconnect_recommended",
     )
@@ -90,6 +91,7 @@ class ClientConnection(ABC):
         self.attachment: Attachment | None = None
         self.last_message_s = self._clock()
         self.evicted = False  # it made room for another: it goes as soon as its first frame is out
+        self.on_exchange_data: Callable[[], None] | None = None  # called once, after the first of it
         self.is_open = False  # `connected` is out: other frames may follow
         self.quality = Quality.GOOD
         self.reconnect_recommended = False
@@ -136,6 +138,11 @@ class ClientConnection(ABC):
         """Drop the transport with whatever it holds: the only way to be rid of a peer that does not read."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _first_exchange_data(self) -> None:
+        told, self.on_exchange_data = self.on_exchange_data, None
+        if told is not None:
+            told()
 
     def _write(self, data: bytes) -> None:
         transport = self._transport
@@ -224,6 +231,8 @@ class WebSocketConnection(ClientConnection):
         if transport is not None and self.close_code is None and not transport.is_closing():
             self._traffic.exchange_frames += frame.messages
             transport.write(frame.websocket)
+            if self.on_exchange_data is not None:
+                self._first_exchange_data()
 
     def close(self, code: CloseCode, reason: str) -> None:
         if self.close_code is None:
@@ -295,6 +304,8 @@ class EventStreamConnection(ClientConnection):
         if self.close_code is None:
             self._traffic.exchange_frames += frame.messages
             self._write(self._chunk(frame.event_stream))
+            if self.on_exchange_data is not None:
+                self._first_exchange_data()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """There are no close codes here: the stream ends, and the request that follows is told why."""

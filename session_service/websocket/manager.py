@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -17,7 +18,7 @@ from session_service.database.sockets import LostSocket, SocketKind
 from session_service.domain.events import EventType, SessionEvent
 from session_service.domain.identity import Identity
 from session_service.domain.session import EndReason
-from session_service.domain.simulator import Simulator
+from session_service.domain.simulator import Simulator, SimulatorStatus
 from session_service.errors import (
     AuthenticationError,
     ConnectionReplacedError,
@@ -403,7 +404,13 @@ class WebSocketManager:
         except UnknownSymbolError as error:
             # The socket stays, under the filter it asked for: a `subscribe` mends it.
             connection.send(self._emitters.error(error))
-        reconnection.first_frame_sent(connection.arrival)  # now older ones of the client go, here and elsewhere
+        # With its first frame older ones of the client go, here and elsewhere. Where it could not be told in time how
+        # this one continues, an older one is all that the client has until exchange data comes.
+        announce = partial(reconnection.first_frame_sent, counted.arrival)
+        if attachment.position is None and entry.simulator_status is SimulatorStatus.RUNNING:
+            connection.on_exchange_data = announce
+        else:
+            announce()
         if connection.evicted:
             self._evict(connection)
         return entry
@@ -494,7 +501,10 @@ class WebSocketManager:
     async def socket_round(self) -> None:
         """Find what a lost event would have told of the sockets here. Raises DatabaseUnavailableError."""
         for lost in await self._sessions.reconnection.round(self._silent_s):
-            self._lose(lost)
+            if lost.due_in_s > 0:
+                asyncio.get_running_loop().call_later(lost.due_in_s, self._lose, lost)
+            else:
+                self._lose(lost)
 
     def _lose(self, lost: LostSocket) -> None:
         connection = self.registry.counted(lost.session_id).get(lost.arrival)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -221,8 +222,11 @@ async def test_a_superseded_socket_is_closed_only_after_the_grace(table: SharedT
     older = table.socket(PODS[1], "client-1", 0)
     await table.connect(PODS[0], "client-1", 1, lost_replies=0, delay_s=0)
     await table.close(table.socket(PODS[0], "client-1", 1), had_its_first_frame=True)
-    asked = "SELECT verdict FROM session.assert_sockets($1, $2, $3, $4, $5, $6, $7::text::interval)"
+    asked = "SELECT verdict, due_in FROM session.assert_sockets($1, $2, $3, $4, $5, $6, $7::text::interval)"
     mine = (PODS[1], [SESSION], ["client-1"], [older.arrival], [0], ["websocket"])
-    assert await table.pool.fetch(asked, *mine, "1 min") == []
-    assert [row["verdict"] for row in await table.pool.fetch(asked, *mine, "0 s")] == ["replaced"]
+    (soon,) = await table.pool.fetch(asked, *mine, "1 min")
+    assert soon["verdict"] == "replaced"
+    assert timedelta(seconds=30) < soon["due_in"] <= timedelta(minutes=1)
+    (now,) = await table.pool.fetch(asked, *mine, "0 s")
+    assert tuple(now) == ("replaced", timedelta(0))
     assert await table.rows() == []
