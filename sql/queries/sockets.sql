@@ -34,7 +34,7 @@ FROM session.sockets k JOIN session.active_sessions a USING (session_id)
 WHERE k.pod_id = $1;
 
 -- name: sockets.assert_own
-SELECT lost_session_id, lost_arrival, verdict
+SELECT lost_session_id, lost_arrival, verdict, extract(epoch FROM due_in)::float8 AS due_in_s
 FROM session.assert_sockets($1, $2, $3, $4, $5, $6, make_interval(secs => $7));
 
 -- name: sockets.strays
