@@ -105,11 +105,11 @@ class PodMembership:
     async def confirm_last(self) -> bool | None:
         """As ``start_draining``, but a pod counts as live only if its beat has moved since that was called first.
 
-        A pod that was killed a moment ago still has its row: it is waited for, at most for the lease and two rounds,
-        in which it is either heard of or declared dead by ``round``, which has to go on being called.
+        A pod that was killed a moment ago still has its row: it is waited for, at most for two leases, in which it is
+        either heard of or declared dead by ``round``, which has to go on being called.
         """
         heard = self._live_at_first or {}
-        deadline_s = self._clock() + self._lease_s * 5 / 3
+        deadline_s = self._clock() + 2 * self._lease_s
         while True:
             try:
                 live = await self._repository.start_draining(self.pod_id)
