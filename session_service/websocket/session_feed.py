@@ -243,7 +243,7 @@ class SessionFeed:
         "_address",
         "_attachments",
         "_background",
-        "_changed",
+        "_changes",
         "_closed",
         "_compare_task",
         "_context",
@@ -273,7 +273,7 @@ class SessionFeed:
         self._address: SimulatorAddress | None = None
         self._live = False  # the live stream has sent something and has not ended
         self._from_scratch = False  # the next stream begins with a snapshot, whatever is known
-        self._changed = False  # the simulator may be another than the last look said
+        self._changes = 0  # how often it was said that the simulator may be another than the last look said
         self._closed = False
         self._tick: list[MarketUpdate] = []  # applied, and not yet given to the groups
         self._flush_due = False
@@ -430,7 +430,7 @@ class SessionFeed:
 
     def recheck(self) -> None:
         """The session's simulator may have come, gone, or been replaced: look its address up again."""
-        self._changed = True
+        self._changes += 1
         if self._run_task is None:
             if self._attachments:
                 self._run_task = self._spawn(self._run(), "feed")
@@ -464,8 +464,9 @@ class SessionFeed:
     async def _compare(self) -> None:
         """While a stream runs: end it where it is no longer that of the session's simulator."""
         try:
-            while self._changed:
-                self._changed = False
+            seen = None
+            while seen != self._changes:
+                seen = self._changes
                 address = await self._context.address_of(self.session_id)
             task = self._run_task
             if address != self._address and task is not None and self._nap is None:
@@ -482,7 +483,7 @@ class SessionFeed:
     async def _run(self) -> None:
         failures = 0
         while True:
-            self._changed = False
+            seen = self._changes  # counted, so that a comparison under way cannot take it for its own
             try:
                 address = await self._context.address_of(self.session_id)
             except SessionServiceError as error:
@@ -498,7 +499,7 @@ class SessionFeed:
                 await self._rest(failures)
                 continue
             if address is None:
-                if self._changed:
+                if seen != self._changes:
                     continue
                 self._run_task = None
                 self._simulator_gone()

@@ -42,18 +42,20 @@ class World:
         self.metrics = Metrics()
         self.simulator: str | None = "simulator-1"
         self.database_away = False
+        self.look_up_s = 0.0
         self.lost: list[str] = []
         self.filters = FILTERS
         self.streams = StreamManager(exchange, self.address_of, self.metrics, loop.time, limits=limits)
         self.streams.on_stream_lost = lambda _session_id, simulator_id: self.lost.append(simulator_id)
 
     async def address_of(self, session_id: str) -> SimulatorAddress | None:
-        await asyncio.sleep(0)
-        if self.database_away:
+        away, simulator = self.database_away, self.simulator  # an answer is as old as its way is long
+        await asyncio.sleep(self.look_up_s)
+        if away:
             raise DatabaseUnavailableError
-        if self.simulator is None:
+        if simulator is None:
             return None
-        return SimulatorAddress(session_id, self.simulator, "127.0.0.1:1", "")
+        return SimulatorAddress(session_id, simulator, "127.0.0.1:1", "")
 
     def attach(
         self, sink: Reader, position: Position | None = None, symbols: frozenset[str] | None = None
@@ -636,6 +638,21 @@ async def test_without_a_simulator_a_socket_waits_for_one_at_no_cost() -> None:
         made.simulator = "simulator-1"
         made.streams.simulator_changed(SESSION)
         await asyncio.sleep(0.1)
+        assert sink.ranges == [(1, 1, True)]
+
+
+@fake_time
+async def test_a_simulator_that_came_while_the_answer_that_there_is_none_was_on_its_way_is_found() -> None:
+    async with world() as made:
+        made.simulator = None
+        made.look_up_s = 0.1
+        sink = CheckedSink(made.exchange)
+        attachment = made.attach(sink)
+        attachment.start()
+        await asyncio.sleep(0.05)
+        made.simulator = "simulator-1"
+        made.streams.simulator_changed(SESSION)
+        await asyncio.sleep(1)
         assert sink.ranges == [(1, 1, True)]
 
 
