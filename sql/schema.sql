@@ -146,7 +146,8 @@ CREATE TABLE simulator.instances (
     reason TEXT,
     workload_uid TEXT, -- null until the workload is known to exist
     -- The transaction that last changed what clients see of it. Compared with pg_snapshot_xmin of an earlier look it leaves
-    -- out nothing, however late that transaction commits. After a restore into another server rows may look newer than
+    -- out nothing, however late that transaction commits. It rises with each change, so that of two states of one simulator
+    -- the later is known, in whatever order they are heard of. After a restore into another server rows may look newer than
     -- they are: they are then read more often than needed.
     changed_in BIGINT NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
     CONSTRAINT instances_status
@@ -987,7 +988,7 @@ CREATE TRIGGER mirror_status AFTER UPDATE OF status, endpoint ON simulator.insta
 
 CREATE FUNCTION simulator.note_change() RETURNS TRIGGER AS $$
 BEGIN
-    NEW.changed_in := pg_current_xact_id()::text::bigint;
+    NEW.changed_in := greatest(pg_current_xact_id()::text::bigint, OLD.changed_in + 1);
     RETURN NEW;
 END;
 $$ LANGUAGE plpgsql;

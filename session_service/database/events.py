@@ -156,6 +156,7 @@ class EventBus:
             user_id=simulator.user_id,
             simulator_id=simulator.simulator_id,
             status=simulator.status.value,
+            changed_in=simulator.changed_in,
             reason=simulator.reason,
             **fields,
         )

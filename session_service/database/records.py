@@ -37,6 +37,7 @@ def simulator_of(record: asyncpg.Record) -> Simulator:
         initial_cash=record["initial_cash"],
         reason=record["reason"],
         workload_uid=record["workload_uid"],
+        changed_in=record["changed_in"],
     )
 
 

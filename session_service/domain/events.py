@@ -41,6 +41,7 @@ class SessionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: str | None = None
     simulator_id: str | None = None
     status: str | None = None  # the simulator's status
+    changed_in: int | None = None  # the higher of two of one simulator tells the later state
     reason: str | None = None
     client_id: str | None = None
     attempt: int | None = None

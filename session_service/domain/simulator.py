@@ -53,6 +53,7 @@ class Simulator(msgspec.Struct, frozen=True):
     initial_cash: float
     reason: str | None
     workload_uid: str | None
+    changed_in: int = 0  # rises with each change that clients see
 
 
 class SimulatorAddress(msgspec.Struct, frozen=True):

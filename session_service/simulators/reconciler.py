@@ -343,7 +343,12 @@ class Reconciler:
         if await self._repository.fail(owned, step.reason or "failed"):
             log.warning("simulator_failed", simulator_id=simulator.simulator_id, reason=step.reason)
             self._metrics.simulator_operations_total.labels("create", "error").inc()
-            failed = msgspec.structs.replace(simulator, status=SimulatorStatus.ERROR, reason=step.reason)
+            failed = msgspec.structs.replace(
+                simulator,
+                status=SimulatorStatus.ERROR,
+                reason=step.reason,
+                changed_in=simulator.changed_in + 1,  # at least
+            )
             self._events.simulator_changed(failed)
         else:
             owner = owned.ownership

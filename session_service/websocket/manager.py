@@ -491,7 +491,7 @@ class WebSocketManager:
             if evicted is not None:
                 self._evict(evicted)
         elif event.simulator_id is not None and event.status is not None:
-            if entry.simulator_changed(event.simulator_id, event.status, event.reason):
+            if entry.simulator_changed(event.simulator_id, event.status, event.reason, event.changed_in):
                 outgoing = self._emitters.simulator_status(entry)
                 for connection in self.registry.of_session(session_id):
                     if connection.is_open:  # `connected` is the first frame, and will say it
@@ -524,7 +524,7 @@ class WebSocketManager:
         """Whether the clients here were not told of this state yet."""
         entry = self.registry.entry(simulator.session_id)
         return entry is not None and entry.would_change(
-            simulator.simulator_id, simulator.status.value, simulator.reason
+            simulator.simulator_id, simulator.status.value, simulator.reason, simulator.changed_in
         )
 
     def session_ids(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ class SessionEntry:
         "device_id",
         "expires_at",
         "session_id",
+        "simulator_changed_in",
         "simulator_id",
         "simulator_reason",
         "simulator_status",
@@ -36,6 +37,7 @@ class SessionEntry:
         self.simulator_id: str | None = None
         self.simulator_status = SimulatorStatus.NONE  # as clients are shown it
         self.simulator_reason: str | None = None
+        self.simulator_changed_in = 0
         self.simulator_version = 0  # raised by events: what was read before one is older than it
 
     def simulator_read(self, simulator: Simulator | None, version: int) -> None:
@@ -44,27 +46,42 @@ class SessionEntry:
             return
         if simulator is None:
             self.simulator_id, self.simulator_status, self.simulator_reason = None, SimulatorStatus.NONE, None
+            self.simulator_changed_in = 0
         else:
             self.simulator_id = simulator.simulator_id
             self.simulator_status = shown_status(simulator.status)
             self.simulator_reason = simulator.reason
+            self.simulator_changed_in = simulator.changed_in
 
-    def simulator_changed(self, simulator_id: str | None, status: str, reason: str | None) -> bool:
-        """Take what an event said. False when it says nothing new, or speaks of a simulator that has a successor."""
-        if self._has_successor(simulator_id, status):
+    def simulator_changed(
+        self, simulator_id: str | None, status: str, reason: str | None, changed_in: int | None
+    ) -> bool:
+        """Take what an event said. False when it says nothing new, comes late, or speaks of a simulator that has a
+        successor. ``changed_in`` as in SessionEvent; None: a row that is gone has no number.
+        """
+        if self._is_late(simulator_id, changed_in) or self._has_successor(simulator_id, status):
             return False
         self.simulator_version += 1
-        if not self.would_change(simulator_id, status, reason):
+        is_news = self.would_change(simulator_id, status, reason, changed_in)
+        if changed_in is not None:
+            self.simulator_changed_in = changed_in
+        if not is_news:
             return False
         self.simulator_id, self.simulator_reason = simulator_id, reason
         self.simulator_status = shown_status(status)
         return True
 
-    def would_change(self, simulator_id: str | None, status: str, reason: str | None) -> bool:
-        """Whether this is news, of a simulator that has no successor."""
+    def would_change(self, simulator_id: str | None, status: str, reason: str | None, changed_in: int | None) -> bool:
+        """Whether this is news, not older than what is known, of a simulator that has no successor."""
         said = (simulator_id, shown_status(status), reason)
         known = (self.simulator_id, self.simulator_status, self.simulator_reason)
-        return said != known and not self._has_successor(simulator_id, status)
+        if said == known or self._is_late(simulator_id, changed_in):
+            return False
+        return not self._has_successor(simulator_id, status)
+
+    def _is_late(self, simulator_id: str | None, changed_in: int | None) -> bool:
+        """Numbers of two simulators say nothing of their order."""
+        return simulator_id == self.simulator_id and changed_in is not None and changed_in < self.simulator_changed_in
 
     def _has_successor(self, simulator_id: str | None, status: str) -> bool:
         return (

@@ -50,7 +50,7 @@ CREATE INDEX idx_simulator_changed_in ON simulator.instances (changed_in);
 
 CREATE FUNCTION simulator.note_change() RETURNS TRIGGER AS $$
 BEGIN
-    NEW.changed_in := pg_current_xact_id()::text::bigint;
+    NEW.changed_in := greatest(pg_current_xact_id()::text::bigint, OLD.changed_in + 1);
     RETURN NEW;
 END;
 $$ LANGUAGE plpgsql;

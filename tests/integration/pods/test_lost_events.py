@@ -104,3 +104,22 @@ async def test_a_look_reads_what_changed_and_nothing_else(database: Database, sq
         assert seen == {"i5"}  # of a session the newest one only
     finally:
         await late.close()
+
+
+async def test_the_number_of_a_simulators_state_rises_with_each_change(database: Database, sql: Sql) -> None:
+    """Also where the later change is made by the transaction that began first."""
+    await sql.execute("""
+        INSERT INTO session.active_sessions (session_id, user_id, device_id, status, expires_at)
+        VALUES ('s', 'u', 'd', 'ACTIVE', now() + interval '1 h');
+        INSERT INTO simulator.instances (simulator_id, session_id, user_id, status) VALUES ('i', 's', 'u', 'CREATING');
+    """)
+    change = "UPDATE simulator.instances SET status = $1 RETURNING changed_in"
+    first = await asyncpg.connect(database.owner_dsn)
+    try:
+        async with first.transaction():
+            await first.execute("SELECT 1 FROM session.active_sessions FOR UPDATE")  # it has a number from here on
+            numbers = [await sql.fetchval(change, status) for status in ("STARTING", "RUNNING")]
+            numbers += [await first.fetchval(change, status) for status in ("STOPPING", "STOPPED")]
+    finally:
+        await first.close()
+    assert numbers == sorted(set(numbers))

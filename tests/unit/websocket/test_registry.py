@@ -7,6 +7,7 @@ import itertools
 from datetime import UTC, datetime
 from random import Random
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,21 @@ async def test_the_same_client_id_in_another_session_is_another_client() -> None
 sockets = st.tuples(st.integers(0, 3), st.integers(1, 20))
 
 
+async def test_an_event_that_comes_after_a_later_state_was_read_or_told_changes_nothing() -> None:
+    entry = SessionEntry(session())
+    entry.simulator_read(
+        msgspec.structs.replace(simulator("sim-1", SimulatorStatus.RUNNING), changed_in=7), entry.simulator_version
+    )
+    version = entry.simulator_version
+    assert not entry.simulator_changed("sim-1", SimulatorStatus.STARTING, None, 6)
+    assert not entry.would_change("sim-1", SimulatorStatus.STARTING, None, 6)
+    assert entry.simulator_version == version, "a query that is under way knows better"
+    assert entry.simulator_changed("sim-1", SimulatorStatus.STOPPING, "stopped_by_user", 8)
+    assert not entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None, 7)
+    assert entry.simulator_changed("sim-2", SimulatorStatus.STARTING, None, 5)  # a transaction that took long
+    assert entry.simulator_status == SimulatorStatus.STARTING
+
+
 @settings(deadline=None)  # it starts a loop
 @given(st.lists(sockets, unique_by=lambda socket: socket[1], min_size=1), st.randoms())
 def test_the_same_socket_stays_in_whatever_order_the_events_come(
@@ -147,7 +163,7 @@ def simulator(simulator_id: str, status: SimulatorStatus) -> Simulator:
 async def test_a_query_that_began_before_an_event_does_not_undo_it() -> None:
     entry = SessionEntry(session())
     version = entry.simulator_version
-    assert entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None)
+    assert entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None, 1)
     entry.simulator_read(simulator("sim-1", SimulatorStatus.STARTING), version)
     assert entry.simulator_status == SimulatorStatus.RUNNING
     entry.simulator_read(None, entry.simulator_version)
@@ -156,20 +172,20 @@ async def test_a_query_that_began_before_an_event_does_not_undo_it() -> None:
 
 async def test_a_row_is_news_when_its_event_would_change_what_clients_were_told() -> None:
     entry = SessionEntry(session())
-    assert entry.would_change("sim-1", SimulatorStatus.STARTING, None)
-    entry.simulator_changed("sim-1", SimulatorStatus.STARTING, None)
-    assert not entry.would_change("sim-1", SimulatorStatus.CREATING, None)  # shown as STARTING
-    assert entry.would_change("sim-1", SimulatorStatus.RUNNING, None)
-    assert not entry.would_change("sim-0", SimulatorStatus.STOPPED, None)
+    assert entry.would_change("sim-1", SimulatorStatus.STARTING, None, 1)
+    entry.simulator_changed("sim-1", SimulatorStatus.STARTING, None, 2)
+    assert not entry.would_change("sim-1", SimulatorStatus.CREATING, None, 2)  # shown as STARTING
+    assert entry.would_change("sim-1", SimulatorStatus.RUNNING, None, 3)
+    assert not entry.would_change("sim-0", SimulatorStatus.STOPPED, None, 4)
     assert entry.simulator_status == SimulatorStatus.STARTING
 
 
 async def test_the_end_of_a_predecessor_says_nothing_of_its_live_successor() -> None:
     entry = SessionEntry(session())
-    assert entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None)
-    assert not entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None)  # said before
-    assert entry.simulator_changed("sim-2", SimulatorStatus.STARTING, None)
-    assert not entry.simulator_changed("sim-1", SimulatorStatus.STOPPED, None)
+    assert entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None, 3)
+    assert not entry.simulator_changed("sim-1", SimulatorStatus.RUNNING, None, 3)  # said before
+    assert entry.simulator_changed("sim-2", SimulatorStatus.STARTING, None, 2)
+    assert not entry.simulator_changed("sim-1", SimulatorStatus.STOPPED, None, 4)
     assert entry.simulator_id == "sim-2"
 
 
