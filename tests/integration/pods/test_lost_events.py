@@ -111,7 +111,8 @@ async def test_the_number_of_a_simulators_state_rises_with_each_change(database:
     await sql.execute("""
         INSERT INTO session.active_sessions (session_id, user_id, device_id, status, expires_at)
         VALUES ('s', 'u', 'd', 'ACTIVE', now() + interval '1 h');
-        INSERT INTO simulator.instances (simulator_id, session_id, user_id, status) VALUES ('i', 's', 'u', 'CREATING');
+        INSERT INTO simulator.instances (simulator_id, session_id, user_id, status)
+        VALUES ('i', 's', 'u', 'CREATING');
     """)
     change = "UPDATE simulator.instances SET status = $1 RETURNING changed_in"
     first = await asyncpg.connect(database.owner_dsn)
