@@ -574,11 +574,11 @@ $$ LANGUAGE plpgsql;
 -- The sockets that a pod knows to be open, written again where they are missing or name an older one: the table is
 -- unlogged, so it is empty after a crash of PostgreSQL, and a pod that was taken for dead goes on under another pod_id.
 -- Sessions first, as everywhere. Which of the sockets have to be closed, and why: 'ended' (the session is gone),
--- 'expired', 'evicted', or 'replaced', which is said only after p_grace, so that the newer one has had its first frame.
+-- 'expired', 'evicted', or 'replaced'; due_in: not before, so that a newer one has had its first frame.
 CREATE FUNCTION session.assert_sockets(
     p_pod_id TEXT, p_session_ids TEXT[], p_client_ids TEXT[], p_arrivals BIGINT[], p_attempts BIGINT[],
     p_kinds TEXT[], p_grace INTERVAL
-) RETURNS TABLE (lost_session_id TEXT, lost_arrival BIGINT, verdict TEXT) AS $$
+) RETURNS TABLE (lost_session_id TEXT, lost_arrival BIGINT, verdict TEXT, due_in INTERVAL) AS $$
 DECLARE
     amiss TEXT[];
     written TEXT[];
@@ -624,17 +624,19 @@ BEGIN
         WHEN a.session_id IS NULL THEN 'ended'
         WHEN a.status = 'EXPIRED' THEN 'expired'
         WHEN k.arrival = t.arrival THEN 'evicted'
-        ELSE 'replaced' END
+        ELSE 'replaced' END,
+        greatest(interval '0', p_grace + CASE
+            WHEN a.session_id IS NULL OR a.status = 'EXPIRED' OR k.arrival = t.arrival THEN NULL
+            WHEN (k.attempt, k.arrival) > (t.attempt, t.arrival) THEN k.connected_at
+            ELSE s.superseded_at END - clock_timestamp())
     FROM unnest(p_session_ids, p_client_ids, p_arrivals, p_attempts) AS t (session_id, client_id, arrival, attempt)
     LEFT JOIN session.active_sessions a USING (session_id)
     LEFT JOIN session.sockets k USING (session_id, client_id)
     LEFT JOIN session.pods p USING (pod_id)
     LEFT JOIN session.superseded s ON s.session_id = t.session_id AND s.client_id = t.client_id
     WHERE a.session_id IS NULL OR a.status = 'EXPIRED' OR (k.arrival = t.arrival AND k.evicted)
-       OR ((k.attempt, k.arrival) > (t.attempt, t.arrival) AND NOT p.dead
-           AND k.connected_at < clock_timestamp() - p_grace)
-       OR (k.arrival IS DISTINCT FROM t.arrival AND (s.attempt, s.arrival) >= (t.attempt, t.arrival)
-           AND s.superseded_at < clock_timestamp() - p_grace);
+       OR ((k.attempt, k.arrival) > (t.attempt, t.arrival) AND NOT p.dead)
+       OR (k.arrival IS DISTINCT FROM t.arrival AND (s.attempt, s.arrival) >= (t.attempt, t.arrival));
 END;
 $$ LANGUAGE plpgsql;
 
