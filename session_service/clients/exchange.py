@@ -54,6 +54,7 @@ CLOSE_GRACE_S = 1.0
 IDLE_LINK_S = 600.0
 SERVICE = "exchange"
 HIGHEST_EPOCH_TRAILER = "x-highest-epoch"
+HIGHEST_EPOCH = 2**63 - 2  # PostgreSQL's largest BIGINT, and one to go above
 _PATH = "/exchange.ExchangeSimulator/"
 
 CHANNEL_OPTIONS = (
@@ -504,9 +505,17 @@ def _meaning(error: grpc.aio.AioRpcError) -> SessionServiceError:
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         for key, value in error.trailing_metadata():
             if key == HIGHEST_EPOCH_TRAILER and isinstance(value, str) and value.isdecimal():
-                return FencedError(int(value))
+                return _fenced(value)
         return SimulatorNotRunningError(SimulatorStatus.STOPPED)  # another one has taken its place
     return ExchangeUnavailableError()
+
+
+def _fenced(highest_epoch: str) -> SessionServiceError:
+    """An owner goes above what the simulator has seen: that number has to be there, as a BIGINT."""
+    if len(highest_epoch) > len(str(HIGHEST_EPOCH)) or int(highest_epoch) > HIGHEST_EPOCH:
+        log.warning("exchange_garbage", error="an epoch that no owner can have")
+        return ExchangeUnavailableError()
+    return FencedError(int(highest_epoch))
 
 
 def _finite_or_unavailable(value: float) -> float:
