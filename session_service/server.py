@@ -38,6 +38,7 @@ from session_service.sessions.simulator_ops import SimulatorOps
 from session_service.sessions.sweeper import RENEW_EVERY_S, Sweeper
 from session_service.simulators.backend import SimulatorBackend
 from session_service.simulators.manager import SimulatorManager
+from session_service.simulators.orphan_sweep import OrphanSweep
 from session_service.simulators.own_teardowns import OwnTeardowns
 from session_service.simulators.process_backend import ProcessBackend
 from session_service.simulators.reconciler import Reconciler
@@ -69,6 +70,7 @@ WEBSOCKET_SWEEP_EVERY_S = 1.0
 RESYNC_EVERY_S = 2.0
 TEARDOWN_EVERY_S = 1.0
 INACTIVE_EVERY_S = 10.0
+ORPHANS_EVERY_S = 20.0
 PRESENCE_FLUSH_EVERY_S = 0.2
 MEASURE_EVERY_S = 5.0
 SIMULATOR_ROWS_KEPT_S = 86_400.0
@@ -164,6 +166,9 @@ class SessionServer:
             owner=self._ownership,
         )
         self._own_teardowns = OwnTeardowns(database.events, self._reconciler.tear_down)
+        self._orphans = OrphanSweep(
+            database.orphans, database.simulators, self._backend, metrics, tear_down=self._reconciler.tear_down
+        )
         self._simulators = SimulatorManager(
             database.simulators,
             self._reconciler,
@@ -285,6 +290,7 @@ class SessionServer:
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
         guard.every("session_gauge", MEASURE_EVERY_S, self._sessions.session_ops.measure)
         guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
+        guard.every("orphan_gauge", MEASURE_EVERY_S, self._orphans.measure)
         guard.spawn("session_claims", self._ownership.run_claims())
         guard.spawn("own_teardowns", self._own_teardowns.run())
         guard.spawn("simulator_watch", self._reconciler.watch())
@@ -300,6 +306,7 @@ class SessionServer:
         guard.every("session_cleanup", CLEANUP_EVERY_S, only(session_ops.cleanup))
         guard.every("simulator_teardown", TEARDOWN_EVERY_S, only(self._reconciler.tear_down))
         guard.every("simulator_inactivity", INACTIVE_EVERY_S, only(self._simulator_inactivity))
+        guard.every("simulator_orphans", ORPHANS_EVERY_S, only(self._orphans.sweep))
         guard.every("pod_purge", PURGE_EVERY_S, only(self._database.pods.purge))
 
     async def wait_for_shutdown(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import asyncpg
 import msgspec
@@ -16,20 +17,35 @@ from session_service.errors import SessionExpiredError, SessionNotFoundError, Si
 
 
 class Teardown(msgspec.Struct, frozen=True):
-    """A workload to remove, leased to this pod. ``attempts`` counts this one."""
+    """A workload to remove, leased to this pod. ``attempts`` counts this one. ``create_is_open``: a create that was
+    sent may still take effect, so that not to find it does not mean that it is gone.
+    """
 
     simulator_id: str
     session_id: str
     endpoint: str | None
     workload_uid: str | None
     attempts: int
+    create_is_open: bool
 
 
 class OwnedSimulator(msgspec.Struct, frozen=True):
-    """A simulator's row, and who looks after its session, as read by one statement."""
+    """A simulator's row, and who looks after its session, as read by one statement. ``create_open_s``: for how long
+    yet a create that was sent may take effect; 0 where none can.
+    """
 
     simulator: Simulator
     ownership: Ownership
+    create_open_s: float = 0.0
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """A create that is recorded and may be sent. ``until``: when it can no more take effect, by PostgreSQL's clock.
+    ``database_id``: what the workload is to be labelled with.
+    """
+
+    until: datetime
+    database_id: str
 
 
 class RequestedSimulator(msgspec.Struct, frozen=True):
@@ -115,7 +131,7 @@ class SimulatorRepository:
         record = await self._postgres.fetch_row(
             self._queries["simulators.owned"], simulator_id, operation="get_simulator", repeatable=True
         )
-        return _owned(record) if record else None
+        return _owned(record, record["create_open_s"]) if record else None
 
     async def predecessor_remains(self, session_id: str, simulator_id: str) -> bool:
         remains: bool = await self._postgres.fetch_value(
@@ -127,8 +143,39 @@ class SimulatorRepository:
         )
         return remains
 
-    async def workload_created(self, owned: OwnedSimulator, uid: str, endpoint: str | None) -> Simulator | None:
-        return await self._step("simulators.workload_created", owned, uid, endpoint)
+    async def begin_create(self, owned: OwnedSimulator, within_s: float) -> Creation | None:
+        """Record that a create will be sent, and will have taken effect ``within_s`` of now or never.
+
+        None: it must not be sent, as of a transition that did not come about.
+        """
+        owner = owned.ownership
+        record = await self._postgres.fetch_row(
+            self._queries["simulators.begin_create"],
+            owned.simulator.simulator_id,
+            owner.session_id,
+            owner.pod_id,
+            owner.epoch,
+            within_s,
+            operation="begin_create",
+            repeatable=True,
+        )
+        return Creation(record["create_until"], record["database_id"]) if record else None
+
+    async def create_answered(self, simulator_id: str, until: datetime) -> None:
+        """The one create that was under way has been answered: its simulator's end need not wait for ``until``."""
+        await self._postgres.execute(
+            self._queries["simulators.create_answered"],
+            simulator_id,
+            until,
+            operation="create_answered",
+            repeatable=True,
+        )
+
+    async def workload_created(
+        self, owned: OwnedSimulator, uid: str, endpoint: str | None, answered: datetime | None = None
+    ) -> Simulator | None:
+        """``answered``: the ``until`` of the create that made it, where no other one is under way."""
+        return await self._step("simulators.workload_created", owned, uid, endpoint, answered)
 
     async def running(self, owned: OwnedSimulator, endpoint: str) -> Simulator | None:
         return await self._step("simulators.running", owned, endpoint)
@@ -251,6 +298,7 @@ class SimulatorRepository:
                 endpoint=record["endpoint"],
                 workload_uid=record["workload_uid"],
                 attempts=record["attempts"],
+                create_is_open=record["create_is_open"],
             )
             for record in records
         ]
@@ -268,6 +316,16 @@ class SimulatorRepository:
             repeatable=True,
         )
         return rowless is True
+
+    async def await_create(self, teardown: Teardown) -> None:
+        """Lease it again only when no create of it can take effect any more."""
+        await self._postgres.execute(
+            self._queries["teardowns.await_create"],
+            teardown.simulator_id,
+            teardown.attempts,
+            operation="await_create",
+            repeatable=True,
+        )
 
     async def request_teardown(
         self, simulator_id: str, session_id: str, endpoint: str | None, workload_uid: str
@@ -291,6 +349,7 @@ class SimulatorRepository:
         return count
 
 
-def _owned(record: asyncpg.Record) -> OwnedSimulator:
+def _owned(record: asyncpg.Record, create_open_s: float = 0.0) -> OwnedSimulator:
     simulator = simulator_of(record)
-    return OwnedSimulator(simulator, Ownership(simulator.session_id, record["owner_pod_id"], record["owner_epoch"]))
+    ownership = Ownership(simulator.session_id, record["owner_pod_id"], record["owner_epoch"])
+    return OwnedSimulator(simulator, ownership, create_open_s)

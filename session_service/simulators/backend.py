@@ -19,10 +19,14 @@ class WorkloadPhase(StrEnum):
     PENDING = "PENDING"  # being placed or started; has no endpoint that answers yet
     READY = "READY"  # its endpoint accepts gRPC calls
     FAILED = "FAILED"  # ended, or cannot start; ``reason`` says why. It will not come back by itself
+    ENDING = "ENDING"  # being removed, whoever asked for it: nothing is to be built on it any more
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True):
-    """What a simulator's process is started with (docs/simulator.md). ``token`` goes into its environment only."""
+    """What a simulator's process is started with (docs/simulator.md). ``token`` goes into its environment only.
+
+    ``database_id`` labels the workload: those of another database on the same platform are somebody else's.
+    """
 
     simulator_id: str
     session_id: str
@@ -30,16 +34,21 @@ class WorkloadSpec(msgspec.Struct, frozen=True):
     initial_symbols: tuple[str, ...]
     initial_cash: float
     token: str
+    database_id: str
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """One running (or failed) simulator. ``uid`` tells two workloads of one simulator id apart."""
+    """One running (or failed) simulator. ``uid`` tells two workloads of one simulator id apart.
+
+    ``session_id``: as its spec said; empty where the platform does not keep it.
+    """
 
     simulator_id: str
     uid: str
     phase: WorkloadPhase
     endpoint: str | None = None  # host:port for gRPC
     reason: str | None = None
+    session_id: str = ""
 
 
 class SimulatorBackend(Protocol):
@@ -47,6 +56,9 @@ class SimulatorBackend(Protocol):
 
     Cancelling a call leaves its effect unknown: the next ``get`` tells.
     """
+
+    create_limit_s: float
+    """A create has taken effect within this time of its call, or never will, whatever became of the caller."""
 
     async def start(self) -> None:
         """Make the backend usable; called once, before any other call."""
@@ -60,8 +72,8 @@ class SimulatorBackend(Protocol):
     async def get(self, simulator_id: str) -> Workload | None:
         """Ask the platform itself, not a cache; None when there is no such workload."""
 
-    async def list(self) -> list[Workload]:
-        """Every workload that carries this database's own id."""
+    async def list(self, database_id: str) -> list[Workload]:
+        """Every workload that was created with this label."""
 
     async def delete(self, simulator_id: str, uid: str | None) -> bool:
         """Remove the workload if its uid matches (any, when None). True: it is known to be gone."""

@@ -32,6 +32,8 @@ class ProcessBackend:
     Implements SimulatorBackend. A runner that ended took its simulators with it: they are reported FAILED, ``gone``.
     """
 
+    create_limit_s = REQUEST_LIMIT_S  # the runner starts a process as soon as it reads the request
+
     def __init__(self, *, runner_url: str | None = None, runner_token: str | None = None) -> None:
         self._url = runner_url
         self._token = runner_token or ""
@@ -69,10 +71,10 @@ class ProcessBackend:
         status, body = await self._request("GET", _path(simulator_id))
         return None if status == 404 else _decoded(status, body, Workload)
 
-    async def list(self) -> list[Workload]:
+    async def list(self, database_id: str) -> list[Workload]:
         if self._own_runner_has_ended:
             return []
-        return (await self._list("/simulators")).workloads
+        return (await self._list(f"/simulators?database_id={quote(database_id, safe='')}")).workloads
 
     async def delete(self, simulator_id: str, uid: str | None) -> bool:
         """False where another workload than ``uid`` stands under this id."""

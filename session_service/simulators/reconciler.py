@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import msgspec
 import structlog
@@ -31,7 +32,7 @@ from session_service.errors import (
     SessionServiceError,
     UnavailableError,
 )
-from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadSpec
+from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadPhase, WorkloadSpec
 from session_service.simulators.heartbeat_log import HeartbeatLog
 from session_service.simulators.owner import Owner
 from session_service.simulators.running import RunningSimulators
@@ -46,6 +47,7 @@ _SUSPECT_AGAIN_S = 1.0  # a running simulator that does not answer
 _TEARDOWN_BATCH = 32
 _TEARDOWN_LEASE_S = 30.0
 _CONCURRENCY = 32
+_SEND_CREATE_WITHIN_S = 3.0  # of its record: longer than that statement may take, retries included
 
 
 class Reconciler:
@@ -207,10 +209,10 @@ class Reconciler:
                 await self._fail(owned, step)
                 return True
             case Action.CREATE_WORKLOAD:
-                return await self._record(owned, await self._backend.create(self._spec(simulator)))
+                return await self._create(owned)
             case Action.RECORD_WORKLOAD:
                 assert workload is not None  # noqa: S101 - the rule says so
-                return await self._record(owned, workload)
+                return await self._record(owned, workload, answered=None)
             case Action.START_EXCHANGE:
                 assert workload is not None  # noqa: S101
                 return await self._start_exchange(owned, workload)
@@ -220,9 +222,29 @@ class Reconciler:
             case Action.REMOVE_WORKLOAD:
                 return await self._remove(owned)
 
-    async def _record(self, owned: OwnedSimulator, workload: Workload) -> bool:
-        row = await self._repository.workload_created(owned, workload.uid, workload.endpoint)
+    async def _create(self, owned: OwnedSimulator) -> bool:
+        """Say until when a create may take effect, then send it: nobody takes the simulator for gone before then."""
+        begun_at = self._clock()
+        creation = await self._repository.begin_create(owned, self._backend.create_limit_s + _SEND_CREATE_WITHIN_S)
+        if creation is None:
+            await self._write_refused(owned)
+            return True
+        if self._clock() - begun_at > _SEND_CREATE_WITHIN_S:
+            return True  # it would take effect later than was said
+        workload = await self._backend.create(self._spec(owned.simulator, creation.database_id))
+        # Where an earlier one was sent, by whomever, its answer may still be to come.
+        return await self._record(owned, workload, answered=None if owned.create_open_s else creation.until)
+
+    async def _record(self, owned: OwnedSimulator, workload: Workload, *, answered: datetime | None) -> bool:
+        """``answered``: until when the create might have taken effect that is known to be the only one."""
+        simulator_id = owned.simulator.simulator_id
+        if workload.phase is WorkloadPhase.ENDING:
+            self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+            return False
+        row = await self._repository.workload_created(owned, workload.uid, workload.endpoint, answered)
         if row is None:
+            if answered is not None:
+                await self._repository.create_answered(simulator_id, answered)
             await self._step_refused(owned, workload)
         else:
             self._announce(row)
@@ -234,6 +256,9 @@ class Reconciler:
         Either way the workload may have come to be behind the back of whoever removed it.
         """
         await self._remove_orphan(owned.simulator, workload)
+        await self._write_refused(owned)
+
+    async def _write_refused(self, owned: OwnedSimulator) -> None:
         owner = owned.ownership
         await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch)
 
@@ -292,7 +317,7 @@ class Reconciler:
         except SessionServiceError as error:
             first = self._silent_since.setdefault(simulator_id, self._clock())
             workload = await self._backend.get(simulator_id)
-            step = after_failed_heartbeat(workload, self._clock() - first)
+            step = after_failed_heartbeat(simulator, workload, self._clock() - first)
             log.warning("simulator_unresponsive", simulator_id=simulator_id, error=error.code, next_step=step.action)
             if step.action is Action.FAIL:
                 await self._fail(owned, step)
@@ -329,13 +354,15 @@ class Reconciler:
         if not gone:
             self._queue.poke_later(simulator.simulator_id, _SUSPECT_AGAIN_S)
             return False
+        if owned.create_open_s:
+            self._queue.poke_later(simulator.simulator_id, owned.create_open_s)
+            return False
         row = await self._repository.stopped(owned)
         if row is not None:
             self._metrics.simulator_operations_total.labels("stop", "success").inc()
             self._announce(row)
         else:
-            owner = owned.ownership
-            await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch)
+            await self._write_refused(owned)
         return True
 
     async def _fail(self, owned: OwnedSimulator, step: Step) -> None:
@@ -351,8 +378,7 @@ class Reconciler:
             )
             self._events.simulator_changed(failed)
         else:
-            owner = owned.ownership
-            await self._owner.write_refused(owner.session_id, _pod_of(owner), owner.epoch)
+            await self._write_refused(owned)
         await self.tear_down()
 
     async def _tear_down(self, teardown: Teardown) -> None:
@@ -360,7 +386,9 @@ class Reconciler:
             gone = await self._take_down(
                 teardown.simulator_id, teardown.session_id, teardown.endpoint, teardown.workload_uid
             )
-            if gone:
+            if gone and teardown.create_is_open:
+                await self._repository.await_create(teardown)
+            elif gone:
                 rowless = await self._repository.teardown_done(teardown)
                 log.info("simulator_workload_removed", simulator_id=teardown.simulator_id)
                 if rowless:
@@ -412,7 +440,7 @@ class Reconciler:
         )
         self._events.simulator_changed(row)
 
-    def _spec(self, simulator: Simulator) -> WorkloadSpec:
+    def _spec(self, simulator: Simulator, database_id: str) -> WorkloadSpec:
         return WorkloadSpec(
             simulator_id=simulator.simulator_id,
             session_id=simulator.session_id,
@@ -420,6 +448,7 @@ class Reconciler:
             initial_symbols=simulator.initial_symbols,
             initial_cash=simulator.initial_cash,
             token=self._tokens.token(simulator.simulator_id),
+            database_id=database_id,
         )
 
     def _address(self, simulator: Simulator, endpoint: str) -> SimulatorAddress:

@@ -7,8 +7,9 @@ standard input ends, on SIGTERM, or when its parent dies.
 HTTP on 127.0.0.1, JSON, ``Authorization: Bearer <token>``; workloads and specs as in ``simulators.backend``:
 
 - ``PUT /simulators/{id}`` spec → workload; idempotent; READY, FAILED, or PENDING after 5 s
-- ``GET /simulators`` → ``{version, workloads}`` · ``GET /simulators/{id}`` → workload or 404
-- ``GET /simulators/watch?version=N&wait_s=20`` → the same as the list, once its version is not N
+- ``GET /simulators[?database_id=D]`` → ``{version, workloads}``, all or those of one database
+- ``GET /simulators/{id}`` → workload or 404
+- ``GET /simulators/watch?version=N&wait_s=20`` → the same as the whole list, once its version is not N
 - ``DELETE /simulators/{id}[?uid=U]`` → 204; also where there is none; 409 where another uid stands there
 """
 
@@ -69,8 +70,9 @@ class RunnerApi:
     def _whole(self) -> web.Response:
         return _json(WorkloadList(self._processes.version, self._processes.list()))
 
-    async def _list(self, _: web.Request) -> web.Response:
-        return self._whole()
+    async def _list(self, request: web.Request) -> web.Response:
+        database_id = request.query.get("database_id")
+        return _json(WorkloadList(self._processes.version, self._processes.list(database_id)))
 
     async def _watch(self, request: web.Request) -> web.Response:
         try:

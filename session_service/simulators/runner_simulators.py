@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import msgspec
+
 from session_service.aiokit import process_table
 from session_service.aiokit.child_process import ChildProcess, ended_because
 from session_service.simulators.backend import Workload, WorkloadPhase, WorkloadSpec
@@ -50,8 +52,9 @@ class UidMismatchError(Exception):
 class _Simulator:
     """One process and what is known of it."""
 
-    def __init__(self, workload: Workload, process: ChildProcess, log: SimulatorLog) -> None:
+    def __init__(self, workload: Workload, database_id: str, process: ChildProcess, log: SimulatorLog) -> None:
         self.workload = workload
+        self.database_id = database_id
         self.process = process
         self.log = log
         self.settled = asyncio.Event()  # READY or FAILED
@@ -78,8 +81,13 @@ class SimulatorProcesses:
         found = self._simulators.get(simulator_id)
         return found.workload if found is not None else None
 
-    def list(self) -> list[Workload]:
-        return [simulator.workload for simulator in self._simulators.values()]
+    def list(self, database_id: str | None = None) -> list[Workload]:
+        """Those of one database, or all."""
+        return [
+            simulator.workload
+            for simulator in self._simulators.values()
+            if database_id in {None, simulator.database_id}
+        ]
 
     async def create(self, spec: WorkloadSpec, *, wait_s: float) -> Workload:
         """Start it unless one stands under this id, running or not. Waits up to ``wait_s`` for it to listen."""
@@ -103,6 +111,7 @@ class SimulatorProcesses:
             return
         if uid is not None and uid != simulator.workload.uid:
             raise UidMismatchError
+        await self._settle(simulator, WorkloadPhase.ENDING)
         await simulator.process.stop((signal.SIGTERM, STOP_LIMIT_S))
         if simulator.watcher is not None:
             await asyncio.wait({simulator.watcher})
@@ -139,7 +148,8 @@ class SimulatorProcesses:
             raise
         started = process_table.start_time(process.pid) or "ended"
         uid = f"{process.pid}-{started}-{self._boot_nonce}"
-        simulator = _Simulator(Workload(spec.simulator_id, uid, WorkloadPhase.PENDING), process, log)
+        workload = Workload(spec.simulator_id, uid, WorkloadPhase.PENDING, session_id=spec.session_id)
+        simulator = _Simulator(workload, spec.database_id, process, log)
         self._simulators[spec.simulator_id] = simulator
         simulator.watcher = asyncio.create_task(self._watch(simulator), name=f"simulator {spec.simulator_id}")
         await self._announce()
@@ -187,8 +197,11 @@ class SimulatorProcesses:
         endpoint: str | None = None,
         reason: str | None = None,
     ) -> None:
-        known = simulator.workload
-        simulator.workload = Workload(known.simulator_id, known.uid, phase, endpoint, reason)
+        if simulator.workload.phase is WorkloadPhase.ENDING:
+            return
+        simulator.workload = msgspec.structs.replace(
+            simulator.workload, phase=phase, endpoint=endpoint, reason=reason
+        )
         simulator.settled.set()
         await self._announce()
 

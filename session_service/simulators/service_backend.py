@@ -15,6 +15,8 @@ from session_service.simulators.backend import Workload, WorkloadPhase, Workload
 class ServiceBackend:
     """Every simulator is ready, at the one configured endpoint. Whether it lives is told by its heartbeats."""
 
+    create_limit_s = 0.0  # nothing is created
+
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
 
@@ -30,7 +32,7 @@ class ServiceBackend:
     async def get(self, simulator_id: str) -> Workload | None:
         return self._workload(simulator_id)
 
-    async def list(self) -> list[Workload]:
+    async def list(self, database_id: str) -> list[Workload]:
         """The contract has no call that lists sessions; a state without heartbeats and streams ends by itself."""
         return []
 

@@ -46,21 +46,27 @@ def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_re
         return Step(Action.FAIL, "start_timeout")
     if simulator.status is SimulatorStatus.CREATING:
         if workload is not None:
-            return Step(Action.RECORD_WORKLOAD)
+            ending = workload.phase is WorkloadPhase.ENDING  # another is created when it is gone
+            return Step(Action.WAIT, "ending") if ending else Step(Action.RECORD_WORKLOAD)
         return Step(Action.WAIT, "predecessor") if predecessor_remains else Step(Action.CREATE_WORKLOAD)
-    if workload is None:
+    if workload is None or _is_anothers(simulator, workload):
         return Step(Action.FAIL, "workload_gone")
     if workload.phase is WorkloadPhase.READY and workload.endpoint:
         return Step(Action.START_EXCHANGE)
     return Step(Action.WAIT, workload.reason)
 
 
-def after_failed_heartbeat(workload: Workload | None, silent_s: float) -> Step:
+def after_failed_heartbeat(simulator: Simulator, workload: Workload | None, silent_s: float) -> Step:
     """What a RUNNING simulator that does not answer asks for. ``silent_s``: since its first unanswered call."""
-    if workload is None:
+    if workload is None or _is_anothers(simulator, workload):
         return Step(Action.FAIL, "workload_gone")
     if workload.phase is WorkloadPhase.FAILED:
         return Step(Action.FAIL, workload.reason or "workload_failed")
     if silent_s > UNRESPONSIVE_LIMIT_S:
         return Step(Action.FAIL, "unresponsive")
     return Step(Action.WAIT, "unresponsive")
+
+
+def _is_anothers(simulator: Simulator, workload: Workload) -> bool:
+    """Whether what stands under the simulator's id is not, or soon no more, the workload that was recorded."""
+    return workload.phase is WorkloadPhase.ENDING or simulator.workload_uid not in {None, workload.uid}

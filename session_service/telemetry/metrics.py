@@ -90,6 +90,9 @@ class Metrics:
             "drain_seconds", "How long this pod drained, set when its last socket is gone; 0 while it is not"
         )
         self.orphans_removed_total = self._counter("orphans_removed_total", "Leftovers removed", "kind")
+        self.orphans_held = self._gauge(
+            "orphans_held", "Workloads that nobody knows of, too many to be removed before somebody confirms it"
+        )
         self.sweeper = self._gauge("sweeper", "1 on the pod that makes the rounds that are made once for all pods")
 
         self.admission_refused_total = self._counter(

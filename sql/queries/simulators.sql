@@ -35,19 +35,38 @@ SELECT EXISTS (
 );
 
 -- name: simulators.owned
--- The row, and who looks after its session: read together before each step.
-SELECT i.*, o.pod_id AS owner_pod_id, o.epoch AS owner_epoch
+-- The row, and who looks after its session: read together before each step. create_open_s: for how long yet a create of
+-- it may take effect.
+SELECT i.*, o.pod_id AS owner_pod_id, o.epoch AS owner_epoch,
+       CASE WHEN i.create_until > clock_timestamp()
+            THEN extract(epoch FROM i.create_until - clock_timestamp())::float8 ELSE 0 END AS create_open_s
 FROM simulator.instances i JOIN session.ownership o USING (session_id)
 WHERE i.simulator_id = $1;
 
--- name: simulators.workload_created
+-- name: simulators.begin_create
 -- An owner's write, as all that name an owner: its ownership is locked first, so that it waits for a claim under way,
 -- and is nothing after it. $1 simulator, $2 session, $3 pod, $4 epoch.
+-- Before each create: whoever finds no workload knows until when one may still come to be. $5: within how many seconds.
 WITH owner AS (
     SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
 )
 UPDATE simulator.instances i
-SET status = 'STARTING', workload_uid = $5, endpoint = coalesce($6, i.endpoint)
+SET create_until = greatest(i.create_until, clock_timestamp() + make_interval(secs => $5))
+FROM owner, session.installation n
+WHERE i.simulator_id = $1 AND i.session_id = owner.session_id AND i.status = 'CREATING' AND i.target = 'RUNNING'
+RETURNING i.create_until, n.database_id::text AS database_id;
+
+-- name: simulators.create_answered
+SELECT simulator.create_answered($1, $2);
+
+-- name: simulators.workload_created
+-- $7: the create_until of the create that was answered by this workload, where no other one is under way.
+WITH owner AS (
+    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
+)
+UPDATE simulator.instances i
+SET status = 'STARTING', workload_uid = $5, endpoint = coalesce($6, i.endpoint),
+    create_until = CASE WHEN i.create_until = $7 THEN '-infinity' ELSE i.create_until END
 FROM owner
 WHERE i.simulator_id = $1 AND i.session_id = owner.session_id
   AND i.status IN ('CREATING', 'STARTING') AND i.target = 'RUNNING'
@@ -139,7 +158,11 @@ UPDATE simulator.teardowns SET leased_until = now() + make_interval(secs => $2),
 WHERE simulator_id IN (
     SELECT simulator_id FROM simulator.teardowns WHERE leased_until < now()
     ORDER BY requested_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-RETURNING *;
+RETURNING *, create_until > clock_timestamp() AS create_is_open;
+
+-- name: teardowns.await_create
+-- Nothing is there, but a create that was sent may still take effect: it is looked for again when none can any more.
+UPDATE simulator.teardowns SET leased_until = create_until WHERE simulator_id = $1 AND attempts = $2;
 
 -- name: teardowns.done
 -- True: the simulator's row is gone as well, so nobody else will tell of its end. Nothing happens where it was leased or

@@ -12,6 +12,7 @@ from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.clients.exchange import ExchangeClient
 from session_service.config import Settings
 from session_service.database.events import EventBus
+from session_service.database.orphans import OrphanRepository
 from session_service.database.ownership import OwnershipRepository
 from session_service.database.pods import PodRepository
 from session_service.database.postgres import Postgres
@@ -33,6 +34,7 @@ from session_service.sessions.ownership import SessionOwnership
 from session_service.sessions.session_ops import SessionOps
 from session_service.simulators.backend import SimulatorBackend
 from session_service.simulators.manager import SimulatorManager
+from session_service.simulators.orphan_sweep import OrphanSweep
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
 from session_service.simulators.tokens import SimulatorTokens
@@ -77,9 +79,12 @@ class PodParts:
         )
         running = RunningSimulators(clock)
         tokens = SimulatorTokens(self._simulator_key)
+        platform = cast(
+            "SimulatorBackend", Watched(backend, self.calls, lambda: BackendUnavailableError("no answer"))
+        )
         self.reconciler = Reconciler(
             simulators,
-            cast("SimulatorBackend", Watched(backend, self.calls, lambda: BackendUnavailableError("no answer"))),
+            platform,
             cast("ExchangeClient", Watched(self._exchange, self.calls, ExchangeUnavailableError)),
             tokens,
             self._events,
@@ -87,6 +92,13 @@ class PodParts:
             metrics,
             pod_id=self._pod_id,
             owner=self.ownership,
+        )
+        self.orphans = OrphanSweep(
+            OrphanRepository(statements, queries),
+            simulators,
+            platform,
+            metrics,
+            tear_down=self.reconciler.tear_down,
         )
         self.simulators = SimulatorManager(
             simulators,
@@ -131,6 +143,7 @@ class PodParts:
             self.sessions.expire,
             self.sessions.cleanup,
             self.reconciler.tear_down,
+            self.orphans.sweep,
         ):
             with contextlib.suppress(UnavailableError):
                 await made()

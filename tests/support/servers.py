@@ -69,8 +69,9 @@ class TestServers:
         """A copy of the template: the schema is there, the rows are this test's own."""
         name = f"test_{next(self._numbers)}"
         await self._on_maintenance(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
-        # A copy has the template's identity; two installations never have the same.
         owner_dsn = self.postgres.dsn(name)
+        # A copy has the template's identity; two installations never have the same.
+        await _execute(owner_dsn, "UPDATE session.installation SET database_id = gen_random_uuid()")
         port = self.postgres.port
         password = quote(SERVICE_PASSWORD, safe="")
         return Database(name, port, owner_dsn, f"postgresql://{SERVICE_ROLE}:{password}@127.0.0.1:{port}/{name}")
@@ -87,8 +88,12 @@ class TestServers:
         }
 
     async def _on_maintenance(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.postgres.dsn("postgres"))
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
+        await _execute(self.postgres.dsn("postgres"), statement)
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

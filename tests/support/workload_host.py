@@ -96,9 +96,13 @@ class WorkloadHost(grpc.GenericRpcHandler):
                 phase=WorkloadPhase.FAILED if fails else WorkloadPhase.READY,
                 endpoint=None if fails else self.endpoint,
                 reason="image_not_found" if fails else None,
+                session_id=spec.session_id,
             )
             placed = self._placed[spec.simulator_id] = _Placed(label, spec, workload)
         return placed.workload
+
+    def labelled(self, database_id: str) -> list[Workload]:
+        return [placed.workload for placed in self._placed.values() if placed.spec.database_id == database_id]
 
     def find(self, label: str, simulator_id: str) -> Workload | None:
         placed = self._placed.get(simulator_id)
@@ -121,6 +125,8 @@ class WorkloadHost(grpc.GenericRpcHandler):
 class LabelledBackend:
     """A SimulatorBackend over the host. Creates and deletes idempotently; what it makes outlives whoever called."""
 
+    create_limit_s = 600.0  # longer than any test: it passes when a test says so
+
     def __init__(self, host: WorkloadHost, label: str) -> None:
         self._host = host
         self._label = label
@@ -137,9 +143,8 @@ class LabelledBackend:
     async def get(self, simulator_id: str) -> Workload | None:
         return self._host.find(self._label, simulator_id)
 
-    async def list(self) -> list[Workload]:
-        ids = self._host.workloads(self._label)
-        return [found for simulator_id in ids if (found := self._host.find(self._label, simulator_id)) is not None]
+    async def list(self, database_id: str) -> list[Workload]:
+        return self._host.labelled(database_id)
 
     async def delete(self, simulator_id: str, uid: str | None) -> bool:
         return self._host.remove(self._label, simulator_id, uid)

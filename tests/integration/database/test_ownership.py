@@ -290,6 +290,7 @@ SIMULATOR_ROW = "SELECT 1 FROM simulator.instances FOR UPDATE"
 METADATA_ROW = "SELECT 1 FROM session.session_metadata FOR UPDATE"
 # The write, the status from which it starts, and the row that it changes.
 OWNERS_WRITES = {
+    "begin_create": ("CREATING", SIMULATOR_ROW),
     "workload_created": ("CREATING", SIMULATOR_ROW),
     "running": ("STARTING", SIMULATOR_ROW),
     "stopped": ("STOPPING", SIMULATOR_ROW),
@@ -312,6 +313,7 @@ async def lay_out_write(
     owned = await simulators.owned("sim")
     assert owned is not None
     writes: dict[str, Write] = {
+        "begin_create": lambda: simulators.begin_create(owned, 10.0),
         "workload_created": lambda: simulators.workload_created(owned, "uid", "host:1"),
         "running": lambda: simulators.running(owned, "host:1"),
         "stopped": lambda: simulators.stopped(owned),

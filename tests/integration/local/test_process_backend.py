@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import grpc
+import msgspec
 import psutil
 import pytest
 
@@ -17,9 +18,12 @@ from session_service.simulators.backend import Workload, WorkloadPhase, Workload
 from session_service.simulators.process_backend import ProcessBackend
 from session_service.simulators.runner_process import RunnerProcess
 
+HERE, ELSEWHERE = "database-1", "database-2"
 
-def spec(simulator_id: str) -> WorkloadSpec:
-    return WorkloadSpec(simulator_id, "session-1", "user-1", ("AAPL",), 1000.0, "a-token-of-the-simulator")
+
+def spec(simulator_id: str, database_id: str = HERE) -> WorkloadSpec:
+    token = "a-token-of-the-simulator"
+    return WorkloadSpec(simulator_id, "session-1", "user-1", ("AAPL",), 1000.0, token, database_id)
 
 
 def pid_of(workload: Workload) -> int:
@@ -57,12 +61,12 @@ async def test_creates_once_lists_and_deletes(backend: ProcessBackend) -> None:
     first, again = await asyncio.gather(backend.create(spec("a")), backend.create(spec("a")))
     assert first == again == await backend.get("a")
     assert first.phase is WorkloadPhase.READY
-    assert await backend.list() == [first]
+    assert await backend.list(HERE) == [first]
     assert await backend.delete("a", "another-uid") is False
     assert await backend.delete("a", first.uid) is True
     assert await backend.delete("a", None) is True
     assert await backend.get("a") is None
-    assert await backend.list() == []
+    assert await backend.list(HERE) == []
     assert process_table.start_time(pid_of(first)) is None
 
 
@@ -88,7 +92,11 @@ async def test_a_crash_is_reported_at_once_and_kept_until_deleted(backend: Proce
         assert await until(changes, WorkloadPhase.READY) == made
         os.kill(pid_of(made), signal.SIGKILL)
         failed = await until(changes, WorkloadPhase.FAILED)
-        assert failed == Workload("a", made.uid, WorkloadPhase.FAILED, None, "SIGKILL") == await backend.get("a")
+        assert (
+            failed
+            == Workload("a", made.uid, WorkloadPhase.FAILED, None, "SIGKILL", "session-1")
+            == await backend.get("a")
+        )
         assert await backend.create(spec("a")) == failed
         assert await backend.delete("a", failed.uid) is True
         gone = await until(changes, WorkloadPhase.FAILED)
@@ -97,7 +105,8 @@ async def test_a_crash_is_reported_at_once_and_kept_until_deleted(backend: Proce
 
 
 async def test_a_simulator_that_cannot_start_says_why_without_its_token(backend: ProcessBackend) -> None:
-    bad = WorkloadSpec("bad", "session-1", "user-1", ("a-token-of-the-simulator",), 1.0, "a-token-of-the-simulator")
+    bad = spec("bad")
+    bad = msgspec.structs.replace(bad, initial_symbols=(bad.token,))
     failed = await backend.create(bad)
     assert failed.phase is WorkloadPhase.FAILED
     assert failed.reason is not None
@@ -106,25 +115,38 @@ async def test_a_simulator_that_cannot_start_says_why_without_its_token(backend:
     assert "a-token" not in failed.reason
 
 
-async def test_a_frozen_simulator_is_deleted(backend: ProcessBackend) -> None:
+async def test_a_frozen_simulator_is_deleted_and_nothing_is_built_on_it_meanwhile(backend: ProcessBackend) -> None:
     made = await backend.create(spec("a"))
     os.kill(pid_of(made), signal.SIGSTOP)
-    assert await backend.delete("a", made.uid) is True
+    async with aclosing(backend.changes()) as changes:
+        deleting = asyncio.create_task(backend.delete("a", made.uid))
+        ending = await until(changes, WorkloadPhase.ENDING)
+    assert ending == await backend.create(spec("a")) == await backend.get("a")
+    assert ending.uid == made.uid
+    assert ending.endpoint is None
+    assert await deleting is True
     assert process_table.start_time(pid_of(made)) is None
+
+
+async def test_two_databases_on_one_runner_see_their_own(backend: ProcessBackend) -> None:
+    ours, theirs = [await backend.create(spec(name, label)) for name, label in (("a", HERE), ("b", ELSEWHERE))]
+    assert await backend.list(HERE) == [ours]
+    assert await backend.list(ELSEWHERE) == [theirs]
+    assert await backend.list("") == []
 
 
 async def test_an_id_that_is_no_file_name_is_refused(backend: ProcessBackend) -> None:
     for simulator_id in ("../../escape", "a/b", ".", "a" * 200):
         with pytest.raises(BackendUnavailableError):
             await backend.create(spec(simulator_id))
-    assert await backend.list() == []
+    assert await backend.list(HERE) == []
 
 
 async def test_a_stranger_is_refused(runner: RunnerProcess) -> None:
     stranger = ProcessBackend(runner_url=runner.url, runner_token="guess")
     await stranger.start()
     with pytest.raises(BackendUnavailableError) as refusal:
-        await stranger.list()
+        await stranger.list(HERE)
     assert refusal.value.detail.startswith("runner: 401")
     await stranger.close()
 
@@ -139,7 +161,7 @@ async def test_simulators_end_with_a_killed_runner_and_are_reported_gone(
         os.kill(runner.pid, signal.SIGKILL)
         await runner.wait()
         with pytest.raises(BackendUnavailableError):
-            await backend.list()
+            await backend.list(HERE)
         async with asyncio.timeout(5):
             while process_table.start_time(pid_of(made)) is not None:
                 await asyncio.sleep(0.02)

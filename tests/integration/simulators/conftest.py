@@ -1,4 +1,4 @@
-"""A pod with real simulator processes, and a connection to its database."""
+"""A pod with real simulator processes and a connection to its database; or an installation on a shared platform."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import asyncpg
 import pytest
 
 from tests.support.api_client import ApiClient
+from tests.support.installation import Installation, installation, running_simulator
 from tests.support.invariants import check_invariants
-from tests.support.servers import Database
+from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 from tests.support.sql import Sql
+from tests.support.workload_host import WorkloadHost, hosting
 
 
 @pytest.fixture
@@ -26,3 +28,30 @@ async def sql(database: Database) -> AsyncIterator[Sql]:
 @pytest.fixture
 def api(service: Service) -> ApiClient:
     return ApiClient(service.http)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[WorkloadHost]:
+    async with hosting() as made:
+        yield made
+
+
+@pytest.fixture
+async def here(database: Database, host: WorkloadHost) -> AsyncIterator[Installation]:
+    async with installation(database, host) as made:
+        yield made
+
+
+@pytest.fixture
+async def neighbour(servers: TestServers, host: WorkloadHost) -> AsyncIterator[Installation]:
+    """A second installation on the same host, with a pod that runs a simulator: nothing of it may be touched."""
+    database = await servers.create_database()
+    async with installation(database, host) as beside, beside.pod() as pod:
+        simulator = await running_simulator(pod, await pod.open_session("user-1"), "user-1")
+        workloads, states = host.workloads(beside.label), host.states(beside.label)
+        assert list(states) == [simulator.simulator_id]
+        yield beside
+        await beside.brought_to_rest_by(pod)
+        assert (host.workloads(beside.label), host.states(beside.label)) == (workloads, states)
+        assert await beside.newest(simulator.session_id) == ("RUNNING", None)
+    await servers.drop_database(database)

@@ -8,146 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import asyncpg
 import msgspec
 import pytest
 
-from session_service.config import Settings
-from session_service.config import load as load_settings
-from session_service.database.postgres import Postgres
-from session_service.database.sql_files import load_queries
-from session_service.domain.simulator import DEFAULT_CASH, Simulator, SimulatorStatus
+from session_service.domain.simulator import DEFAULT_CASH, Simulator
 from session_service.errors import SessionNotFoundError
-from session_service.telemetry.metrics import Metrics
-from tests.support.invariants import violations
+from tests.support.installation import AT_REST_WITHIN_S, SYMBOLS, Installation, running_simulator
 from tests.support.mishaps import Mishap
 from tests.support.pod_parts import PodParts, identity
-from tests.support.servers import Database, TestServers
-from tests.support.service import SECRET_KEY
-from tests.support.sql import Sql
-from tests.support.workload_host import FAILS_ON_THIS_PLATFORM, WorkloadHost, hosting
+from tests.support.workload_host import FAILS_ON_THIS_PLATFORM
 
-SYMBOLS = ("AAPL",)
-AT_REST_WITHIN_S = 10.0
 FEWEST_CALLS = 3
 REFUSAL = "'no symbol' is not a symbol (1 to 16 of A-Z, 0-9, dot and hyphen)"
 MORE_CALLS_THAN_ANY_OPERATION_MAKES = 200
-
-
-class Installation:
-    """One database and its pods over a host that it may share; ``label`` is on its workloads."""
-
-    def __init__(self, label: str, settings: Settings, host: WorkloadHost, postgres: Postgres, sql: Sql) -> None:
-        self.label = label
-        self.host = host
-        self.sql = sql
-        self._settings = settings
-        self._postgres = postgres
-        self._queries = load_queries()
-        self._metrics = Metrics()
-        self._numbers = itertools.count(1)
-
-    @contextlib.asynccontextmanager
-    async def pod(self) -> AsyncIterator[PodParts]:
-        pod = PodParts(
-            f"pod-{next(self._numbers)}",
-            self._settings,
-            self._postgres,
-            self._queries,
-            self.host.backend(self.label),
-            self._metrics,
-        )
-        await pod.register()
-        try:
-            yield pod
-        finally:
-            await pod.close()
-
-    async def declare_dead(self, pod: PodParts) -> None:
-        """As after its lease; those of the teardowns that it held run out too."""
-        await self.sql.execute("UPDATE session.pods SET dead = TRUE, died_at = now() WHERE pod_id = $1", pod.pod_id)
-
-    async def leases_run_out(self) -> None:
-        await self.sql.execute("UPDATE simulator.teardowns SET leased_until = '-infinity'")
-
-    async def unrest(self) -> dict[str, object]:
-        """What is still to come about, or will never: rows against workloads against states at exchanges."""
-        rows = await self.sql.fetch("SELECT simulator_id, status, target, workload_uid FROM simulator.instances")
-        wanted = {row["simulator_id"]: row["workload_uid"] for row in rows if row["target"] == "RUNNING"}
-        workloads = self.host.workloads(self.label)
-        states = self.host.states(self.label)
-        found: dict[str, object] = {
-            "on their way": [tuple(row) for row in rows if row["status"] in {"CREATING", "STARTING", "STOPPING"}],
-            "sessions that have run out": [
-                tuple(row)
-                for row in await self.sql.fetch(
-                    "SELECT session_id FROM session.active_sessions WHERE expires_at < now()"
-                )
-            ],
-            "teardowns": [tuple(row) for row in await self.sql.fetch("SELECT simulator_id FROM simulator.teardowns")],
-            "rows without a workload": sorted(wanted.items() - workloads.items()),
-            "workloads without a row": sorted(workloads.items() - wanted.items()),
-            "running without a state": sorted(wanted.keys() - states.keys()),
-            "states that nobody runs": sorted(states.keys() - wanted.keys()),
-        }
-        if found["teardowns"]:
-            await self.leases_run_out()
-        return {name: what for name, what in found.items() if what}
-
-    async def _column(self, query: str) -> list[str]:
-        return [row[0] for row in await self.sql.fetch(query)]
-
-    async def at_rest(self) -> bool:
-        return not await self.unrest()
-
-    async def brought_to_rest_by(self, pod: PodParts) -> None:
-        """``pod`` makes its rounds, one at least, until everything is as it should be."""
-        deadline = asyncio.get_running_loop().time() + AT_REST_WITHIN_S
-        while True:
-            await pod.round()
-            await pod.quiet()
-            if not (unrest := await self.unrest()):
-                return
-            assert asyncio.get_running_loop().time() < deadline, unrest
-
-    async def is_sound(self) -> None:
-        broken = await violations(self.sql)
-        assert not broken, broken
-
-    async def newest(self, session_id: str) -> tuple[str, str | None] | None:
-        """Status and reason of the session's newest simulator."""
-        row = await self.sql.fetchrow(
-            "SELECT status, reason FROM simulator.instances WHERE session_id = $1 ORDER BY created_at DESC LIMIT 1",
-            session_id,
-        )
-        return None if row is None else (row["status"], row["reason"])
-
-
-@contextlib.asynccontextmanager
-async def installation(database: Database, host: WorkloadHost) -> AsyncIterator[Installation]:
-    settings = load_settings(
-        {**database.environ(), "SECRET_KEY": SECRET_KEY, "SIMULATOR_BACKEND": "process"}
-    ).settings
-    postgres = Postgres(settings.database, Metrics())
-    await postgres.open()
-    sql = await asyncpg.connect(database.owner_dsn)
-    try:
-        yield Installation(database.name, settings, host, postgres, sql)
-    finally:
-        await sql.close()
-        await postgres.close()
-
-
-async def running_simulator(pod: PodParts, session_id: str, user_id: str) -> Simulator:
-    simulator, _ = await pod.simulators.create_simulator(session_id, user_id, SYMBOLS, DEFAULT_CASH)
-    await pod.quiet()
-    started = await pod.simulators.get(simulator.simulator_id, user_id)
-    assert started is not None
-    assert started.status is SimulatorStatus.RUNNING, started
-    return started
 
 
 class Case(msgspec.Struct):
@@ -162,6 +37,7 @@ class Case(msgspec.Struct):
 
 Prepare = Callable[[PodParts, Case], Awaitable[None]]
 Operate = Callable[[PodParts, Case], Awaitable[object]]
+Arrive = Callable[[], Awaitable[None]]
 
 
 async def nothing(_pod: PodParts, _case: Case) -> None:
@@ -279,12 +155,6 @@ OPERATIONS: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]
 }
 
 
-async def creates_what_nobody_wants(pod: PodParts, case: Case) -> bool:
-    """Is the pod's last call a create whose simulator came to its end? See the test of that below."""
-    newest = await case.here.newest(case.session_id)
-    return pod.calls.names[-1] == "create" and (newest is None or newest[0] != "RUNNING")
-
-
 async def meet(here: Installation, survivor: PodParts, name: str, mishap: Mishap, number: int) -> bool:
     """One pod carries ``name`` out, and has ``mishap`` at its call of this number. False: it made fewer calls."""
     prepare, operate, outcomes = OPERATIONS[name]
@@ -303,8 +173,7 @@ async def meet(here: Installation, survivor: PodParts, name: str, mishap: Mishap
                 await pod.calls.carried_out()
                 await here.declare_dead(pod)
                 await here.brought_to_rest_by(survivor)
-                if not await creates_what_nobody_wants(pod, case):
-                    await pod.calls.deliver_late()
+                await pod.calls.deliver_late()
                 if mishap is Mishap.FROZEN:
                     pod.calls.thaw()
                     async with asyncio.timeout(AT_REST_WITHIN_S):
@@ -335,33 +204,6 @@ async def meet(here: Installation, survivor: PodParts, name: str, mishap: Mishap
         return happened
 
 
-@pytest.fixture
-async def host() -> AsyncIterator[WorkloadHost]:
-    async with hosting() as made:
-        yield made
-
-
-@pytest.fixture
-async def here(database: Database, host: WorkloadHost) -> AsyncIterator[Installation]:
-    async with installation(database, host) as made:
-        yield made
-
-
-@pytest.fixture
-async def neighbour(servers: TestServers, host: WorkloadHost) -> AsyncIterator[Installation]:
-    """A second installation on the same host, with a pod that runs a simulator: nothing of it may be touched."""
-    database = await servers.create_database()
-    async with installation(database, host) as beside, beside.pod() as pod:
-        simulator = await running_simulator(pod, await pod.open_session("user-1"), "user-1")
-        workloads, states = host.workloads(beside.label), host.states(beside.label)
-        assert list(states) == [simulator.simulator_id]
-        yield beside
-        await beside.brought_to_rest_by(pod)
-        assert (host.workloads(beside.label), host.states(beside.label)) == (workloads, states)
-        assert await beside.newest(simulator.session_id) == ("RUNNING", None)
-    await servers.drop_database(database)
-
-
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.usefixtures("neighbour")
 async def test_whatever_happens_at_any_call_everything_comes_to_rest(here: Installation, name: str) -> None:
@@ -373,22 +215,67 @@ async def test_whatever_happens_at_any_call_everything_comes_to_rest(here: Insta
                     break
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a workload counts as gone as soon as it is not found, also while a create of it may still arrive",
-)
-async def test_a_workload_that_arrives_after_its_simulators_end_is_removed(here: Installation) -> None:
-    """The pod that asked for it is gone as well, so that nobody waits for the answer."""
+@contextlib.asynccontextmanager
+async def a_create_under_way(here: Installation) -> AsyncIterator[tuple[PodParts, Case, Arrive]]:
+    """The pod that asked for it is gone as well, so that nobody waits for the answer. Another pod has its session."""
     async with here.pod() as survivor, here.pod() as pod:
         case = Case(here, await pod.open_session("user-1"), "user-1")
         pod.calls.arm(Mishap.LATE, "create")
         await start(pod, case)
         await asyncio.wait_for(pod.calls.happened.wait(), AT_REST_WITHIN_S)
+        case.simulator = await survivor.simulators.of_session(case.session_id)
         await here.declare_dead(pod)
-        await survivor.sessions.end(identity(case.user_id), case.session_id)
-        await here.brought_to_rest_by(survivor)
-        await pod.calls.deliver_late()
+        await survivor.ownership.adopt()
+        yield survivor, case, pod.calls.deliver_late
+
+
+@pytest.mark.parametrize("end", [end_session, stop])
+async def test_a_simulators_end_is_no_end_while_its_create_may_still_arrive(here: Installation, end: Operate) -> None:
+    async with a_create_under_way(here) as (survivor, case, arrive):
+        await end(survivor, case)
+        await survivor.quiet()
+        for _ in range(3):
+            await survivor.reconciler.tear_down()
+            await survivor.reconciler.resync()
+            await survivor.quiet()
+        unrest = await here.unrest()
+        assert unrest.keys() <= {"teardowns", "on their way"}
+        assert unrest
+        await arrive()
         assert here.host.workloads(here.label)
-        for _ in range(5):
-            await survivor.round()
+        for _ in range(3):
+            await survivor.reconciler.tear_down()
+            await survivor.reconciler.resync()
+            await survivor.quiet()
+        assert await here.unrest() == {}
         assert here.host.workloads(here.label) == {}
+
+
+async def test_a_create_that_was_answered_keeps_nobody_waiting(here: Installation) -> None:
+    async with here.pod() as pod:
+        simulator = await running_simulator(pod, await pod.open_session("user-1"), "user-1")
+        assert await here.sql.fetchval("SELECT create_until = '-infinity' FROM simulator.instances")
+        await pod.simulators.stop_simulator(simulator.simulator_id, "stopped_by_user")
+        await pod.quiet()
+        assert await here.newest(simulator.session_id) == ("STOPPED", "stopped_by_user")
+
+
+@pytest.mark.parametrize("end", [end_session, stop])
+async def test_a_workload_that_arrives_after_its_simulators_end_is_removed(here: Installation, end: Operate) -> None:
+    """Later than any create may: a request that a frozen host reads when it goes on."""
+    async with a_create_under_way(here) as (survivor, case, arrive):
+        await end(survivor, case)
+        await here.brought_to_rest_by(survivor)
+        await arrive()
+        assert here.host.workloads(here.label)
+        await survivor.round()
+        assert here.host.workloads(here.label) == {}
+
+
+async def test_a_simulator_whose_workload_is_no_more_fails(here: Installation) -> None:
+    async with here.pod() as pod:
+        simulator = await running_simulator(pod, await pod.open_session("user-1"), "user-1")
+        here.host.remove(here.label, simulator.simulator_id, None)
+        await pod.round()
+        await pod.quiet()
+        assert await here.newest(simulator.session_id) == ("ERROR", "workload_gone")

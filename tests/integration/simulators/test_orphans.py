@@ -15,6 +15,8 @@ from tests.support.waiting import eventually
 class CreatesLate:
     """The real backend, whose creates arrive there only when the test says so."""
 
+    create_limit_s = 600.0
+
     def __init__(self, real: SimulatorBackend) -> None:
         self._real = real
         self.asked = asyncio.Event()
@@ -37,8 +39,8 @@ class CreatesLate:
     async def get(self, simulator_id: str) -> Workload | None:
         return await self._real.get(simulator_id)
 
-    async def list(self) -> list[Workload]:
-        return await self._real.list()
+    async def list(self, database_id: str) -> list[Workload]:
+        return await self._real.list(database_id)
 
     async def delete(self, simulator_id: str, uid: str | None) -> bool:
         return await self._real.delete(simulator_id, uid)
@@ -58,14 +60,19 @@ async def test_a_workload_that_comes_after_its_sessions_end_is_removed(
     await asyncio.wait_for(backend.asked.wait(), 5)
     assert (await api.call("DELETE", f"/api/sessions/{session_id}"))[0] == 200
 
-    async def is_torn_down() -> bool:
-        return bool(await sql.fetchval("SELECT NOT EXISTS (SELECT 1 FROM simulator.teardowns)"))
+    async def is_looked_for() -> bool:
+        return bool(
+            await sql.fetchval("SELECT attempts > 0 AND leased_until = create_until FROM simulator.teardowns")
+        )
 
-    await eventually(is_torn_down, within_s=5, what="the teardown, which finds nothing")
+    await eventually(is_looked_for, within_s=5, what="the teardown, which finds nothing yet")
     backend.arrive.set()
     await asyncio.wait_for(backend.created.wait(), 10)
+    database_id = await service.server._database.orphans.database_id()
 
     async def nothing_is_left() -> bool:
-        return await backend.list() == [] and await is_torn_down()
+        return await backend.list(database_id) == [] and not await sql.fetchval(
+            "SELECT count(*) FROM simulator.teardowns"
+        )
 
     await eventually(nothing_is_left, within_s=5, what="no workload")

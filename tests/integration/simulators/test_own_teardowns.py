@@ -19,9 +19,11 @@ async def test_a_session_ended_here_loses_its_workload_although_another_pod_swee
     await api.start_simulator(session_id)
     assert (await api.call("DELETE", f"/api/sessions/{session_id}"))[0] == 200
 
+    database_id = await service.server._database.orphans.database_id()
+
     async def is_removed() -> bool:
         left = await sql.fetchval("SELECT count(*) FROM simulator.teardowns")
-        return left == 0 and not await service.server._backend.list()
+        return left == 0 and not await service.server._backend.list(database_id)
 
     await eventually(is_removed, within_s=5, what="the workload removed")
     await sql.execute("DELETE FROM session.pods WHERE pod_id = 'other#1'")

@@ -45,11 +45,13 @@ async def test_whatever_the_order_no_workload_is_left_over_and_none_is_missing(
     await asyncio.gather(*(life(number) for number in range(SESSIONS)))
     assert not [key for key in statuses if key[1] >= 500], statuses
 
+    database_id = await service.server._database.orphans.database_id()
+
     async def they_agree() -> bool:
         rows = await sql.fetch("SELECT simulator_id, status FROM simulator.instances WHERE target = 'RUNNING'")
         if any(row["status"] != "RUNNING" for row in rows):
             return False
-        workloads = await service.server._backend.list()
+        workloads = await service.server._backend.list(database_id)
         return {row["simulator_id"] for row in rows} == {
             workload.simulator_id for workload in workloads if workload.phase is not WorkloadPhase.FAILED
         } and not await sql.fetchval("SELECT EXISTS (SELECT 1 FROM simulator.teardowns)")

@@ -11,7 +11,8 @@ import session_service
 from session_service.database.sql_files import Migration, load_migrations, load_queries, load_schema
 
 PACKAGE = Path(session_service.__file__).parent
-USED = re.compile(r'"((?:sessions|simulators|sockets|pods|ownership|sweeper|teardowns|installation)\.[a-z_]+)"')
+NOUNS = "sessions|simulators|sockets|pods|ownership|orphans|sweeper|teardowns|installation"
+USED = re.compile(rf'"((?:{NOUNS})\.[a-z_]+)"')
 
 
 def names_in_the_code() -> set[str]:

@@ -1,7 +1,7 @@
 from session_service.simulators.backend import WorkloadSpec
 from session_service.simulators.runner_simulators import LISTENING, simulator_environ
 
-SPEC = WorkloadSpec("sim-1", "session-1", "user-1", ("AAPL", "MSFT"), 1_000_000_000_000.25, "token")
+SPEC = WorkloadSpec("sim-1", "session-1", "user-1", ("AAPL", "MSFT"), 1_000_000_000_000.25, "token", "database")
 
 
 def test_a_simulator_gets_what_the_contract_names() -> None:

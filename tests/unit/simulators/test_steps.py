@@ -23,9 +23,11 @@ READY = Workload("sim", "uid", WorkloadPhase.READY, "127.0.0.1:1")
 READY_WITHOUT_ENDPOINT = Workload("sim", "uid", WorkloadPhase.READY)
 FAILED = Workload("sim", "uid", WorkloadPhase.FAILED, None, "exit code 1")
 FAILED_SILENTLY = Workload("sim", "uid", WorkloadPhase.FAILED)
+ENDING = Workload("sim", "uid", WorkloadPhase.ENDING)
+ANOTHER = Workload("sim", "another uid", WorkloadPhase.READY, "127.0.0.1:2")  # came after the recorded one had gone
 
 
-def simulator(status: SimulatorStatus) -> Simulator:
+def simulator(status: SimulatorStatus, workload_uid: str | None = None) -> Simulator:
     return Simulator(
         simulator_id="sim",
         session_id="session",
@@ -38,7 +40,7 @@ def simulator(status: SimulatorStatus) -> Simulator:
         initial_symbols=("AAPL",),
         initial_cash=1.0,
         reason=None,
-        workload_uid=None,
+        workload_uid=workload_uid,
     )
 
 
@@ -68,6 +70,7 @@ def test_past_its_start_the_row_alone_decides(
         (PENDING, False, Step(Action.RECORD_WORKLOAD)),
         (READY, False, Step(Action.RECORD_WORKLOAD)),
         (READY, True, Step(Action.RECORD_WORKLOAD)),
+        (ENDING, False, Step(Action.WAIT, "ending")),
         (FAILED, False, Step(Action.FAIL, "exit code 1")),
         (FAILED_SILENTLY, False, Step(Action.FAIL, "workload_failed")),
     ],
@@ -85,10 +88,12 @@ def test_creating(workload: Workload | None, predecessor_remains: bool, step: St
         (READY, Step(Action.START_EXCHANGE)),
         (READY_WITHOUT_ENDPOINT, Step(Action.WAIT)),
         (FAILED, Step(Action.FAIL, "exit code 1")),
+        (ENDING, Step(Action.FAIL, "workload_gone")),
+        (ANOTHER, Step(Action.FAIL, "workload_gone")),
     ],
 )
 def test_starting(workload: Workload | None, step: Step) -> None:
-    row = simulator(SimulatorStatus.STARTING)
+    row = simulator(SimulatorStatus.STARTING, "uid")
     assert next_step(row, workload, predecessor_remains=False, waited_s=START_LIMIT_S) == step
 
 
@@ -115,7 +120,9 @@ def test_a_failed_workload_says_why_even_when_its_time_is_over() -> None:
         (READY, 0.0, Step(Action.WAIT, "unresponsive")),
         (READY, UNRESPONSIVE_LIMIT_S, Step(Action.WAIT, "unresponsive")),
         (READY, UNRESPONSIVE_LIMIT_S + 0.001, Step(Action.FAIL, "unresponsive")),
+        (ENDING, 0.0, Step(Action.FAIL, "workload_gone")),
+        (ANOTHER, 0.0, Step(Action.FAIL, "workload_gone")),
     ],
 )
 def test_a_running_simulator_that_does_not_answer(workload: Workload | None, silent_s: float, step: Step) -> None:
-    assert after_failed_heartbeat(workload, silent_s) == step
+    assert after_failed_heartbeat(simulator(SimulatorStatus.RUNNING, "uid"), workload, silent_s) == step

@@ -1,0 +1,140 @@
+"""One database and its pods over a platform that others may share, and whether everything has come to rest there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from session_service.config import Settings
+from session_service.config import load as load_settings
+from session_service.database.postgres import Postgres
+from session_service.database.sql_files import load_queries
+from session_service.domain.simulator import DEFAULT_CASH, Simulator, SimulatorStatus
+from session_service.telemetry.metrics import Metrics
+from tests.support.invariants import violations
+from tests.support.pod_parts import PodParts
+from tests.support.servers import Database
+from tests.support.service import SECRET_KEY
+from tests.support.sql import Sql
+from tests.support.workload_host import WorkloadHost
+
+SYMBOLS = ("AAPL",)
+AT_REST_WITHIN_S = 10.0
+
+
+class Installation:
+    """One database and its pods over a host that it may share; ``label`` is on its workloads."""
+
+    def __init__(self, label: str, settings: Settings, host: WorkloadHost, postgres: Postgres, sql: Sql) -> None:
+        self.label = label
+        self.host = host
+        self.sql = sql
+        self._settings = settings
+        self._postgres = postgres
+        self._queries = load_queries()
+        self.metrics = Metrics()
+        self._numbers = itertools.count(1)
+
+    @contextlib.asynccontextmanager
+    async def pod(self) -> AsyncIterator[PodParts]:
+        pod = PodParts(
+            f"pod-{next(self._numbers)}",
+            self._settings,
+            self._postgres,
+            self._queries,
+            self.host.backend(self.label),
+            self.metrics,
+        )
+        await pod.register()
+        try:
+            yield pod
+        finally:
+            await pod.close()
+
+    async def declare_dead(self, pod: PodParts) -> None:
+        """As after its lease; those of the teardowns that it held run out too."""
+        await self.sql.execute("UPDATE session.pods SET dead = TRUE, died_at = now() WHERE pod_id = $1", pod.pod_id)
+
+    async def time_passes(self) -> None:
+        """Leases have run out, and what was to take effect by now has, or never will."""
+        await self.sql.execute(
+            "UPDATE simulator.teardowns SET leased_until = '-infinity', create_until = '-infinity';"
+            "UPDATE simulator.instances SET create_until = '-infinity'"
+        )
+
+    async def unrest(self) -> dict[str, object]:
+        """What is still to come about, or will never: rows against workloads against states at exchanges."""
+        rows = await self.sql.fetch("SELECT simulator_id, status, target, workload_uid FROM simulator.instances")
+        wanted = {row["simulator_id"]: row["workload_uid"] for row in rows if row["target"] == "RUNNING"}
+        workloads = self.host.workloads(self.label)
+        states = self.host.states(self.label)
+        found: dict[str, object] = {
+            "on their way": [tuple(row) for row in rows if row["status"] in {"CREATING", "STARTING", "STOPPING"}],
+            "sessions that have run out": [
+                tuple(row)
+                for row in await self.sql.fetch(
+                    "SELECT session_id FROM session.active_sessions WHERE expires_at < now()"
+                )
+            ],
+            "teardowns": [tuple(row) for row in await self.sql.fetch("SELECT simulator_id FROM simulator.teardowns")],
+            "rows without a workload": sorted(wanted.items() - workloads.items()),
+            "workloads without a row": sorted(workloads.items() - wanted.items()),
+            "running without a state": sorted(wanted.keys() - states.keys()),
+            "states that nobody runs": sorted(states.keys() - wanted.keys()),
+        }
+        if found["teardowns"] or found["on their way"]:
+            await self.time_passes()
+        return {name: what for name, what in found.items() if what}
+
+    async def at_rest(self) -> bool:
+        return not await self.unrest()
+
+    async def brought_to_rest_by(self, pod: PodParts) -> None:
+        """``pod`` makes its rounds, one at least, until everything is as it should be."""
+        deadline = asyncio.get_running_loop().time() + AT_REST_WITHIN_S
+        while True:
+            await pod.round()
+            await pod.quiet()
+            if not (unrest := await self.unrest()):
+                return
+            assert asyncio.get_running_loop().time() < deadline, unrest
+
+    async def is_sound(self) -> None:
+        broken = await violations(self.sql)
+        assert not broken, broken
+
+    async def newest(self, session_id: str) -> tuple[str, str | None] | None:
+        """Status and reason of the session's newest simulator."""
+        row = await self.sql.fetchrow(
+            "SELECT status, reason FROM simulator.instances WHERE session_id = $1 ORDER BY created_at DESC LIMIT 1",
+            session_id,
+        )
+        return None if row is None else (row["status"], row["reason"])
+
+
+@contextlib.asynccontextmanager
+async def installation(database: Database, host: WorkloadHost) -> AsyncIterator[Installation]:
+    settings = load_settings(
+        {**database.environ(), "SECRET_KEY": SECRET_KEY, "SIMULATOR_BACKEND": "process"}
+    ).settings
+    postgres = Postgres(settings.database, Metrics())
+    await postgres.open()
+    sql = await asyncpg.connect(database.owner_dsn)
+    try:
+        yield Installation(database.name, settings, host, postgres, sql)
+    finally:
+        await sql.close()
+        await postgres.close()
+
+
+async def running_simulator(pod: PodParts, session_id: str, user_id: str) -> Simulator:
+    simulator, _ = await pod.simulators.create_simulator(session_id, user_id, SYMBOLS, DEFAULT_CASH)
+    await pod.quiet()
+    started = await pod.simulators.get(simulator.simulator_id, user_id)
+    assert started is not None
+    assert started.status is SimulatorStatus.RUNNING, started
+    return started
