@@ -122,6 +122,7 @@ class Reconciler:
         a row to write it to.
         """
         version, pod_id = self._running.version, self._pod_id()
+        before = dict(self._held)
         try:
             known = await self._repository.running_of_pod(pod_id)
         except DatabaseUnavailableError:
@@ -129,8 +130,20 @@ class Reconciler:
             await asyncio.gather(*(self._keep_alive(owned, limit) for owned in list(self._held.values())))
             return
         self._running.refresh([owned.simulator for owned in known], version)
-        self._held = {owned.simulator.simulator_id: owned for owned in known if owned.ownership.pod_id == pod_id}
-        for simulator_id in self._held:
+        read = {owned.simulator.simulator_id: owned for owned in known if owned.ownership.pod_id == pod_id}
+        # What has come or gone during the read is newer than what was read.
+        changed = {
+            simulator_id
+            for simulator_id in before.keys() | self._held.keys()
+            if before.get(simulator_id) is not self._held.get(simulator_id)
+        }
+        self._held = {
+            simulator_id: owned
+            for held, is_newer in ((read, False), (self._held, True))
+            for simulator_id, owned in held.items()
+            if (simulator_id in changed) is is_newer
+        }
+        for simulator_id in read:
             self._queue.poke(simulator_id)
 
     async def record_heartbeats(self) -> None:
