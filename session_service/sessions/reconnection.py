@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 
 import msgspec
@@ -188,16 +188,25 @@ class Reconnection:
             ]
         return await self._assert_sockets()
 
+    async def look_again(self, arrivals: Iterable[int]) -> list[LostSocket]:
+        """As ``round``, for these sockets only. Raises DatabaseUnavailableError."""
+        rows = [self._open[arrival].row for arrival in arrivals if arrival in self._open]
+        return await self._assert(rows) if rows else []
+
+    async def _assert(self, rows: Sequence[SocketRow]) -> list[LostSocket]:
+        lost = await self._sockets.assert_own(rows, self._pod_id(), FIRST_FRAME_LIMIT_S)
+        for row in rows:
+            if row.arrival not in self._open:
+                # It closed while the statement was on its way, which may have written it after its end.
+                await self._say_closed(row, by_client=False)
+        return lost
+
     async def _assert_sockets(self) -> list[LostSocket]:
         """Say what could not be said, write rows again where they are missing, remove those that stray."""
         for row, by_client in list(self._unsaid.values()):
             await self._say_closed(row, by_client)
         rows = [socket.row for socket in self._open.values()]
-        lost = await self._sockets.assert_own(rows, self._pod_id(), FIRST_FRAME_LIMIT_S) if rows else []
-        for row in rows:
-            if row.arrival not in self._open:
-                # It closed while the statement was on its way, which may have written it after its end.
-                await self._say_closed(row, by_client=False)
+        lost = await self._assert(rows) if rows else []
         for row in await self._sockets.strays([socket.row for socket in self._open.values()], self._pod_id()):
             if (
                 row.arrival not in self._open

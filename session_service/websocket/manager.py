@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -22,6 +23,7 @@ from session_service.domain.simulator import Simulator, SimulatorStatus
 from session_service.errors import (
     AuthenticationError,
     ConnectionReplacedError,
+    DatabaseUnavailableError,
     OriginNotAllowedError,
     PodTerminatingError,
     SessionNotFoundError,
@@ -70,6 +72,7 @@ log = structlog.get_logger(__name__)
 
 COMMENT_INTERVAL_S = 15.0
 COMMAND_LIMIT_S = 3.0  # at shutdown, for commands in flight
+DUE_MARGIN_S = 0.05  # PostgreSQL's clock decides what is due
 
 
 class WebSocketManager:
@@ -111,6 +114,7 @@ class WebSocketManager:
         self._verifications: dict[WebSocketConnection, asyncio.Task[None]] = {}
         self._connections: set[ClientConnection] = set()
         self._admissions: dict[WebSocketConnection, Admission] = {}  # sockets whose token has yet to come
+        self._looks: set[asyncio.Task[None]] = set()
         self._draining = False
         self.registry = WebSocketRegistry()
 
@@ -500,11 +504,24 @@ class WebSocketManager:
 
     async def socket_round(self) -> None:
         """Find what a lost event would have told of the sockets here. Raises DatabaseUnavailableError."""
-        for lost in await self._sessions.reconnection.round(self._silent_s):
-            if lost.due_in_s > 0:
-                asyncio.get_running_loop().call_later(lost.due_in_s, self._lose, lost)
-            else:
-                self._lose(lost)
+        lost = await self._sessions.reconnection.round(self._silent_s)
+        self._lose_due(lost)
+        later = [one for one in lost if one.due_in_s > 0]
+        if later:
+            task = asyncio.create_task(self._look_again(later), name="replaced sockets")
+            self._looks.add(task)
+            task.add_done_callback(self._looks.discard)
+
+    async def _look_again(self, lost: Sequence[LostSocket]) -> None:
+        """When they are due: until then the newer one may have ended without a frame, and the older one stays."""
+        await asyncio.sleep(max(one.due_in_s for one in lost) + DUE_MARGIN_S)
+        with suppress(DatabaseUnavailableError):  # the next round finds them
+            self._lose_due(await self._sessions.reconnection.look_again([one.arrival for one in lost]))
+
+    def _lose_due(self, lost: Iterable[LostSocket]) -> None:
+        for one in lost:
+            if one.due_in_s <= 0:
+                self._lose(one)
 
     def _lose(self, lost: LostSocket) -> None:
         connection = self.registry.counted(lost.session_id).get(lost.arrival)
@@ -585,6 +602,8 @@ class WebSocketManager:
     async def close(self) -> None:
         """Close everything with 1012; peers that do not answer are aborted. Takes at most some six seconds."""
         self.refuse_new()
+        for look in tuple(self._looks):
+            look.cancel()
         await self._close_all("shutdown")
         await self._dispatcher.finish(COMMAND_LIMIT_S)
         self._traffic.flush()

@@ -219,3 +219,22 @@ async def test_an_older_socket_goes_also_when_the_newer_one_has_left_before_anyb
         assert await closing == 4504
         assert await rows(sql) == []
     assert await sql.fetchval("SELECT status FROM session.active_sessions") == "INACTIVE"
+
+
+async def test_a_replaced_socket_stays_where_the_newer_one_ends_without_a_frame_before_it_is_due(
+    make_pods: MakePods, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_service.sessions.reconnection.FIRST_FRAME_LIMIT_S", 0.3)
+    one, two = await make_pods(2, NEITHER)
+    async with connect(one, clientId="tab", attempt=0) as older:
+        session_id = older.frames[0]["sessionId"]
+        reconnection = two.server._sessions.reconnection
+        newer = await reconnection.socket_opened(session_id, "user-1", "tab", 1, "websocket", named=True)
+        await one.server._websockets.socket_round()  # sees the newer one, which may yet have its first frame
+        await reconnection.socket_closed(newer.arrival, by_client=False)
+        closing = asyncio.ensure_future(older.close_code())
+        await asyncio.wait([closing], timeout=1.0)
+        assert not closing.done()
+        closing.cancel()
+        await one.server._websockets.socket_round()
+        assert await rows(sql) == [("tab", 0, "pod-1")]
