@@ -16,14 +16,25 @@ class Batcher(Generic[Item, Result]):
 
     ``carry`` takes the items of a batch and returns their results in the same order; what it raises, every caller of
     the batch raises. A call alone is not held up: it waits for the loop's next turn, in which others may join it.
+
+    ``within_s``: how long a call takes at most, its wait for a batch included; then it raises ``late()``. So callers
+    go as fast as they come where no batch comes back, however many they are.
     """
 
     def __init__(
-        self, carry: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, limit: int, width: int
+        self,
+        carry: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        limit: int,
+        width: int,
+        within_s: float | None = None,
+        late: Callable[[], Exception] = TimeoutError,
     ) -> None:
         self._carry = carry
         self._limit = limit
         self._width = width
+        self._within_s = within_s
+        self._late = late
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._woken = False
@@ -36,7 +47,13 @@ class Batcher(Generic[Item, Result]):
         if not self._woken and len(self._under_way) < self._width:
             self._woken = True
             loop.call_soon(self._start)
-        return await answer
+        try:
+            async with asyncio.timeout(self._within_s) as limit:
+                return await answer
+        except TimeoutError:
+            if limit.expired():
+                raise self._late() from None
+            raise
 
     def _start(self) -> None:
         self._woken = False

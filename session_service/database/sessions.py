@@ -10,11 +10,16 @@ import asyncpg
 import msgspec
 
 from session_service.aiokit.batching import Batcher
-from session_service.database.postgres import Postgres
+from session_service.database.postgres import REQUEST_LIMIT_S, Postgres
 from session_service.database.records import in_places, session_of
 from session_service.database.sql_files import Queries
 from session_service.domain.session import Session
-from session_service.errors import SessionExpiredError, SessionLimitReachedError, SessionNotFoundError
+from session_service.errors import (
+    DatabaseUnavailableError,
+    SessionExpiredError,
+    SessionLimitReachedError,
+    SessionNotFoundError,
+)
 
 _BATCH = 64
 _BATCHES = 2  # at a time, of the pool's connections
@@ -33,8 +38,12 @@ class SessionRepository:
         self._postgres = postgres
         self._queries = queries
         self._timeout_s = float(timeout_s)
-        self._gets = Batcher(self._get_together, limit=_BATCH, width=_BATCHES)
-        self._finds = Batcher(self._find_together, limit=_BATCH, width=_BATCHES)
+        self._gets = Batcher(
+            self._get_together, limit=_BATCH, width=_BATCHES, within_s=REQUEST_LIMIT_S, late=DatabaseUnavailableError
+        )
+        self._finds = Batcher(
+            self._find_together, limit=_BATCH, width=_BATCHES, within_s=REQUEST_LIMIT_S, late=DatabaseUnavailableError
+        )
 
     async def find_by_device(self, user_id: str, device_id: str) -> Session | None:
         """The unexpired session of (user, device). Calls that come together make one statement."""

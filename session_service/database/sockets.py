@@ -12,12 +12,17 @@ import asyncpg
 import msgspec
 
 from session_service.aiokit.batching import Batcher
-from session_service.database.postgres import Postgres
+from session_service.database.postgres import REQUEST_LIMIT_S, Postgres
 from session_service.database.records import in_places, simulator_of
 from session_service.database.sql_files import Queries
 from session_service.domain.session import CROWDED
 from session_service.domain.simulator import Simulator
-from session_service.errors import ConnectionReplacedError, SessionExpiredError, SessionNotFoundError
+from session_service.errors import (
+    ConnectionReplacedError,
+    DatabaseUnavailableError,
+    SessionExpiredError,
+    SessionNotFoundError,
+)
 
 SocketKind = Literal["websocket", "sse"]
 _BATCH = 64  # sockets in a statement: some 20 ms of PostgreSQL's time
@@ -90,8 +95,16 @@ class SocketRepository:
         self._postgres = postgres
         self._queries = queries
         self._timeout_s = float(timeout_s)
-        self._openings = Batcher(self._open_together, limit=_BATCH, width=_BATCHES)
-        self._closings = Batcher(self._close_together, limit=_BATCH, width=_BATCHES)
+        self._openings = Batcher(
+            self._open_together, limit=_BATCH, width=_BATCHES, within_s=REQUEST_LIMIT_S, late=DatabaseUnavailableError
+        )
+        self._closings = Batcher(
+            self._close_together,
+            limit=_BATCH,
+            width=_BATCHES,
+            within_s=REQUEST_LIMIT_S,
+            late=DatabaseUnavailableError,
+        )
 
     async def open(
         self,

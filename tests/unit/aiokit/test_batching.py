@@ -98,3 +98,14 @@ async def test_a_carrier_that_loses_an_answer_is_found() -> None:
     batcher = Batcher(short, limit=10, width=1)
     with pytest.raises(RuntimeError, match="0 results for 1 calls"):
         await batcher.call(1)
+
+
+async def test_a_call_takes_no_longer_than_it_may_however_many_wait_before_it() -> None:
+    carrier = Carrier()
+    batcher = Batcher(carrier, limit=2, width=1, within_s=0.05, late=ConnectionError)
+    calls = [asyncio.create_task(batcher.call(number)) for number in range(100)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} == {ConnectionError}
+    carrier.gate.release()
+    await turns()
+    assert carrier.batches == [[0, 1]], "nobody waits for the others any more"
