@@ -116,6 +116,9 @@ BEGIN
     END IF;
     PERFORM session.count_reconnect(p_session_id, p_client_id, p_attempt, p_fields);
     SELECT m.metadata INTO metadata FROM session.session_metadata m WHERE m.session_id = p_session_id;
+    IF NOT FOUND THEN
+        RETURN; -- it ended meanwhile
+    END IF;
     RETURN NEXT;
 END;
 $$ LANGUAGE plpgsql;
