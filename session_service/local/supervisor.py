@@ -280,7 +280,7 @@ class Supervisor:
     async def _end(self) -> None:
         """Pods first, orderly and together; then what they stand on. Every step is bounded by its own limit."""
         if self._pods:
-            self._console.attention("stopping")
+            self._console.attention("stopping (a second Ctrl-C ends everything at once)")
         stages: list[list[Server]] = [[*self._pods], [self._runner, self._valkey], [self._postgres]]
         try:
             for stage in stages:
