@@ -254,6 +254,17 @@ class BackendUnavailableError(UnavailableError):
         self.detail = detail
 
 
+class BackendRefusedError(BackendUnavailableError):
+    """The place where simulators run refuses, and will again until somebody changes something there or here.
+
+    ``reason``: its own word for why, in one word.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class CircuitOpenError(UnavailableError):
     """A breaker is open: the call was not made."""
 
@@ -292,6 +303,26 @@ class FencedError(SessionServiceError):
     def __init__(self, highest_epoch: int) -> None:
         super().__init__("Another pod owns the session")
         self.highest_epoch = highest_epoch
+
+
+# --- answers of the Kubernetes API that a caller acts upon -----------------------------------------------------
+
+
+class KubernetesConflictError(SessionServiceError):
+    """409. ``reason``: AlreadyExists (the name is taken) or Conflict (a precondition does not hold)."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__("The object is not in the state that the change needs")
+        self.reason = reason
+        self.detail = detail
+
+
+class KubernetesExpiredError(SessionServiceError):
+    """410: a resource version or a list's continuation is too old; list anew."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The version is too old")
+        self.detail = detail
 
 
 class SchemaError(SessionServiceError):

@@ -19,6 +19,7 @@ class WorkloadPhase(StrEnum):
     PENDING = "PENDING"  # being placed or started; has no endpoint that answers yet
     READY = "READY"  # its endpoint accepts gRPC calls
     FAILED = "FAILED"  # ended, or cannot start; ``reason`` says why. It will not come back by itself
+    PARTIAL = "PARTIAL"  # a create was cut short: it makes the rest when it is made again
     ENDING = "ENDING"  # being removed, whoever asked for it: nothing is to be built on it any more
 
 
@@ -71,6 +72,10 @@ class SimulatorBackend(Protocol):
 
     async def get(self, simulator_id: str) -> Workload | None:
         """Ask the platform itself, not a cache; None when there is no such workload."""
+
+    def observed(self, simulator_id: str) -> Workload | None:
+        """What ``changes`` was told last, at no cost: good for going on to wait, for nothing else. None where it does
+        not know, or may be behind."""
 
     async def list(self, database_id: str) -> list[Workload]:
         """Every workload that was created with this label."""

@@ -24,6 +24,7 @@ from session_service.domain.events import EventType
 from session_service.domain.placement import Ownership
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import (
+    BackendRefusedError,
     BackendUnavailableError,
     DatabaseUnavailableError,
     ExchangeStateLostError,
@@ -202,6 +203,9 @@ class Reconciler:
         simulator = owned.simulator
         simulator_id = simulator.simulator_id
         on_its_way = simulator.status in {SimulatorStatus.CREATING, SimulatorStatus.STARTING}
+        if self._is_known_to_wait(simulator):
+            self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+            return False
         workload = await self._backend.get(simulator_id) if on_its_way else None
         creating = simulator.status is SimulatorStatus.CREATING
         step = next_step(
@@ -235,6 +239,16 @@ class Reconciler:
             case Action.REMOVE_WORKLOAD:
                 return await self._remove(owned)
 
+    def _is_known_to_wait(self, simulator: Simulator) -> bool:
+        """Whether the watch says that there is nothing to do yet: the platform is not asked about each one again and
+        again. Anything else than waiting is done by the platform's present word only."""
+        observed = self._backend.observed(simulator.simulator_id)
+        if simulator.status is not SimulatorStatus.STARTING or observed is None:
+            return False
+        waited_s = self._waited_s(simulator.simulator_id)
+        step = next_step(simulator, observed, predecessor_remains=False, waited_s=waited_s)
+        return step.action is Action.WAIT
+
     async def _create(self, owned: OwnedSimulator) -> bool:
         """Say until when a create may take effect, then send it: nobody takes the simulator for gone before then."""
         begun_at = self._clock()
@@ -244,7 +258,12 @@ class Reconciler:
             return True
         if self._clock() - begun_at > _SEND_CREATE_WITHIN_S:
             return True  # it would take effect later than was said
-        workload = await self._backend.create(self._spec(owned.simulator, creation.database_id))
+        try:
+            workload = await self._backend.create(self._spec(owned.simulator, creation.database_id))
+        except BackendRefusedError as error:
+            log.error("simulator_create_refused", simulator_id=owned.simulator.simulator_id, detail=error.detail)
+            await self._fail(owned, Step(Action.FAIL, error.reason))
+            return True
         # Where an earlier one was sent, by whomever, its answer may still be to come.
         return await self._record(owned, workload, answered=None if owned.create_open_s else creation.until)
 

@@ -32,6 +32,10 @@ class ServiceBackend:
     async def get(self, simulator_id: str) -> Workload | None:
         return self._workload(simulator_id)
 
+    def observed(self, simulator_id: str) -> Workload | None:
+        """Every workload is ready: there is nothing to wait for."""
+        return None
+
     async def list(self, database_id: str) -> list[Workload]:
         """The contract has no call that lists sessions; a state without heartbeats and streams ends by itself."""
         return []

@@ -43,13 +43,13 @@ def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_re
     if workload is not None and workload.phase is WorkloadPhase.FAILED:
         return Step(Action.FAIL, workload.reason or "workload_failed")
     if waited_s > START_LIMIT_S:
-        return Step(Action.FAIL, "start_timeout")
+        return Step(Action.FAIL, (workload.reason if workload else None) or "start_timeout")
     if simulator.status is SimulatorStatus.CREATING:
-        if workload is not None:
+        if workload is not None and workload.phase is not WorkloadPhase.PARTIAL:
             ending = workload.phase is WorkloadPhase.ENDING  # another is created when it is gone
             return Step(Action.WAIT, "ending") if ending else Step(Action.RECORD_WORKLOAD)
         return Step(Action.WAIT, "predecessor") if predecessor_remains else Step(Action.CREATE_WORKLOAD)
-    if workload is None or _is_anothers(simulator, workload):
+    if workload is None or _is_lost(simulator, workload):
         return Step(Action.FAIL, "workload_gone")
     if workload.phase is WorkloadPhase.READY and workload.endpoint:
         return Step(Action.START_EXCHANGE)
@@ -58,7 +58,7 @@ def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_re
 
 def after_failed_heartbeat(simulator: Simulator, workload: Workload | None, silent_s: float) -> Step:
     """What a RUNNING simulator that does not answer asks for. ``silent_s``: since its first unanswered call."""
-    if workload is None or _is_anothers(simulator, workload):
+    if workload is None or _is_lost(simulator, workload):
         return Step(Action.FAIL, "workload_gone")
     if workload.phase is WorkloadPhase.FAILED:
         return Step(Action.FAIL, workload.reason or "workload_failed")
@@ -67,6 +67,7 @@ def after_failed_heartbeat(simulator: Simulator, workload: Workload | None, sile
     return Step(Action.WAIT, "unresponsive")
 
 
-def _is_anothers(simulator: Simulator, workload: Workload) -> bool:
-    """Whether what stands under the simulator's id is not, or soon no more, the workload that was recorded."""
-    return workload.phase is WorkloadPhase.ENDING or simulator.workload_uid not in {None, workload.uid}
+def _is_lost(simulator: Simulator, workload: Workload) -> bool:
+    """Whether what stands under the simulator's id is not whole, or not, or soon no more, what was recorded."""
+    incomplete = workload.phase in {WorkloadPhase.ENDING, WorkloadPhase.PARTIAL}
+    return incomplete or simulator.workload_uid not in {None, workload.uid}

@@ -143,6 +143,10 @@ class LabelledBackend:
     async def get(self, simulator_id: str) -> Workload | None:
         return self._host.find(self._label, simulator_id)
 
+    def observed(self, simulator_id: str) -> Workload | None:
+        """``changes`` tells nothing."""
+        return None
+
     async def list(self, database_id: str) -> list[Workload]:
         return self._host.labelled(database_id)
 

@@ -23,6 +23,8 @@ READY = Workload("sim", "uid", WorkloadPhase.READY, "127.0.0.1:1")
 READY_WITHOUT_ENDPOINT = Workload("sim", "uid", WorkloadPhase.READY)
 FAILED = Workload("sim", "uid", WorkloadPhase.FAILED, None, "exit code 1")
 FAILED_SILENTLY = Workload("sim", "uid", WorkloadPhase.FAILED)
+WITHOUT_IMAGE = Workload("sim", "uid", WorkloadPhase.PENDING, None, "ImagePullBackOff")
+PARTIAL = Workload("sim", "uid", WorkloadPhase.PARTIAL)  # its create was cut short
 ENDING = Workload("sim", "uid", WorkloadPhase.ENDING)
 ANOTHER = Workload("sim", "another uid", WorkloadPhase.READY, "127.0.0.1:2")  # came after the recorded one had gone
 
@@ -71,6 +73,7 @@ def test_past_its_start_the_row_alone_decides(
         (READY, False, Step(Action.RECORD_WORKLOAD)),
         (READY, True, Step(Action.RECORD_WORKLOAD)),
         (ENDING, False, Step(Action.WAIT, "ending")),
+        (PARTIAL, False, Step(Action.CREATE_WORKLOAD)),
         (FAILED, False, Step(Action.FAIL, "exit code 1")),
         (FAILED_SILENTLY, False, Step(Action.FAIL, "workload_failed")),
     ],
@@ -88,7 +91,9 @@ def test_creating(workload: Workload | None, predecessor_remains: bool, step: St
         (READY, Step(Action.START_EXCHANGE)),
         (READY_WITHOUT_ENDPOINT, Step(Action.WAIT)),
         (FAILED, Step(Action.FAIL, "exit code 1")),
+        (WITHOUT_IMAGE, Step(Action.WAIT, "ImagePullBackOff")),
         (ENDING, Step(Action.FAIL, "workload_gone")),
+        (PARTIAL, Step(Action.FAIL, "workload_gone")),
         (ANOTHER, Step(Action.FAIL, "workload_gone")),
     ],
 )
@@ -102,6 +107,12 @@ def test_starting(workload: Workload | None, step: Step) -> None:
 def test_a_start_that_takes_too_long_fails(status: SimulatorStatus, workload: Workload | None) -> None:
     step = next_step(simulator(status), workload, predecessor_remains=False, waited_s=START_LIMIT_S + 0.001)
     assert step == Step(Action.FAIL, "start_timeout")
+
+
+def test_a_start_that_takes_too_long_says_what_it_waited_for() -> None:
+    waiting = simulator(SimulatorStatus.STARTING)
+    step = next_step(waiting, WITHOUT_IMAGE, predecessor_remains=False, waited_s=START_LIMIT_S + 0.001)
+    assert step == Step(Action.FAIL, "ImagePullBackOff")
 
 
 def test_a_failed_workload_says_why_even_when_its_time_is_over() -> None:
@@ -121,6 +132,7 @@ def test_a_failed_workload_says_why_even_when_its_time_is_over() -> None:
         (READY, UNRESPONSIVE_LIMIT_S, Step(Action.WAIT, "unresponsive")),
         (READY, UNRESPONSIVE_LIMIT_S + 0.001, Step(Action.FAIL, "unresponsive")),
         (ENDING, 0.0, Step(Action.FAIL, "workload_gone")),
+        (PARTIAL, 0.0, Step(Action.FAIL, "workload_gone")),
         (ANOTHER, 0.0, Step(Action.FAIL, "workload_gone")),
     ],
 )
