@@ -95,6 +95,18 @@ class Metrics:
         )
         self.sweeper = self._gauge("sweeper", "1 on the pod that makes the rounds that are made once for all pods")
 
+        self.kubernetes_watch_heard_timestamp_seconds = self._gauge(
+            "kubernetes_watch_heard_timestamp_seconds",
+            "Unix time of a watch's last sign of life, a bookmark included",
+            "resource",
+        )
+        self.kubernetes_watches_total = self._counter(
+            "kubernetes_watches_total",
+            "Watches that came to their end; outcome is ended, expired or failed",
+            "resource",
+            "outcome",
+        )
+
         self.admission_refused_total = self._counter(
             "admission_refused_total", "New connections that were told to come back later", "reason"
         )
@@ -134,6 +146,12 @@ class Metrics:
     def breaker_state(self, service: str, state: int) -> None:
         """Record a circuit breaker's state; ``service`` names a kind of dependency, never one simulator."""
         self.circuit_breaker_state.labels(service).set(state)
+
+    def watch_heard(self, resource: str) -> None:
+        self.kubernetes_watch_heard_timestamp_seconds.labels(resource).set_to_current_time()
+
+    def watch_over(self, resource: str, outcome: str) -> None:
+        self.kubernetes_watches_total.labels(resource, outcome).inc()
 
     def background_pass(self, loop: str, duration_s: float) -> None:
         self.background_pass_duration_seconds.labels(loop).observe(duration_s)
