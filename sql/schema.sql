@@ -62,7 +62,9 @@ CREATE TABLE session.pods (
     dead BOOLEAN NOT NULL DEFAULT FALSE,
     died_at TIMESTAMP WITH TIME ZONE, -- when it was seen to be dead
     -- All activity of this pod up to here is written. A new row begins with its own instant: nothing was used here before.
-    flushed_until TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT clock_timestamp()
+    flushed_until TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT clock_timestamp(),
+    -- But of these sessions, whose rows somebody held: they do not expire before it is written, and hold up no other.
+    unwritten TEXT[] NOT NULL DEFAULT '{}'
 );
 
 -- Which pod makes the rounds that are made once for all pods. A short lease: who holds it renews it every second.
@@ -301,56 +303,72 @@ CREATE FUNCTION session.activity_written_until() RETURNS TIMESTAMP WITH TIME ZON
     SELECT least(clock_timestamp(), min(flushed_until)) FROM session.pods WHERE NOT dead;
 $$ LANGUAGE sql STABLE;
 
--- Writes uses of sessions, and how far this pod has written them; returns the instant for the pod's next call. Per session
--- p_since_s and p_until_s: how long ago the first and the last of its uses were. What was used before it ran out is
--- extended, however late that is written; what is marked EXPIRED stays so.
+-- Writes uses of sessions, and how far this pod has written them; returns the instant for the pod's next call, and the
+-- sessions that somebody held at this moment: their uses are to come again. Per session p_since_s and p_until_s: how long
+-- ago the first and the last of its uses were. What was used before it ran out is extended, however late that is written;
+-- what is marked EXPIRED stays so.
 -- p_answered_at is what the pod's last call returned, p_elapsed_s how long ago the pod got it; null: there was none.
--- * With p_is_all, nothing else is known to the pod: what was used before p_answered_at was in its memory when that answer
---   came, and so it is in this call or in one before. This compares instants of PostgreSQL only.
+-- * With p_is_all, nothing else is known to the pod but p_held, what calls just before this one passed over: what was used
+--   before p_answered_at was in its memory when that answer came, and so it is in this call or in one before. This compares
+--   instants of PostgreSQL only.
 -- * Ages are as of p_answered_at + p_elapsed_s: the call may have waited since for a connection, or for a server that
 --   stood still, and a use in time must not look late for it.
 CREATE FUNCTION session.flush_activity(
     p_pod_id TEXT, p_answered_at TIMESTAMP WITH TIME ZONE, p_elapsed_s DOUBLE PRECISION, p_is_all BOOLEAN,
-    p_session_ids TEXT[], p_since_s DOUBLE PRECISION[], p_until_s DOUBLE PRECISION[], p_timeout INTERVAL
-) RETURNS TIMESTAMP WITH TIME ZONE AS $$
+    p_held TEXT[], p_session_ids TEXT[], p_since_s DOUBLE PRECISION[], p_until_s DOUBLE PRECISION[], p_timeout INTERVAL
+) RETURNS TABLE (answered_at TIMESTAMP WITH TIME ZONE, passed_over TEXT[]) AS $$
 DECLARE
     sent_at TIMESTAMP WITH TIME ZONE := least(now(), p_answered_at + make_interval(secs => p_elapsed_s));
+    everything_held TEXT[];
 BEGIN
+    passed_over := '{}';
     IF cardinality(p_session_ids) > 0 THEN
-        -- Rows are locked in the order of their ids, so that two pods cannot wait for each other.
-        WITH activity AS (
-            SELECT t.session_id, sent_at - make_interval(secs => t.since_s) AS since,
-                   now() - make_interval(secs => t.until_s) AS at
+        -- Nobody is waited for: one session that an operator's transaction holds would keep all from expiring. And in the
+        -- order of their ids, as everywhere.
+        WITH due AS (
+            SELECT s.session_id, now() - make_interval(secs => t.until_s) AS at
             FROM unnest(p_session_ids, p_since_s, p_until_s) AS t (session_id, since_s, until_s)
+            JOIN session.active_sessions s USING (session_id)
+            WHERE s.status <> 'EXPIRED' AND s.expires_at > sent_at - make_interval(secs => t.since_s)
         ), locked AS (
-            SELECT s.session_id, activity.at
-            FROM session.active_sessions s JOIN activity USING (session_id)
-            WHERE s.status <> 'EXPIRED' AND s.expires_at > activity.since
+            SELECT s.session_id, due.at FROM session.active_sessions s JOIN due USING (session_id)
+            WHERE s.status <> 'EXPIRED'
             ORDER BY s.session_id
-            FOR UPDATE OF s
+            FOR UPDATE OF s SKIP LOCKED
         ), touched AS (
             UPDATE session.active_sessions s
             SET last_active = greatest(s.last_active, locked.at),
                 expires_at = greatest(s.expires_at, locked.at + p_timeout)
             FROM locked WHERE s.session_id = locked.session_id
             RETURNING s.session_id, locked.at
+        ), used AS (
+            UPDATE simulator.instances i
+            SET last_active = greatest(i.last_active, touched.at)
+            FROM touched
+            WHERE i.session_id = touched.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING')
         )
-        UPDATE simulator.instances i
-        SET last_active = greatest(i.last_active, touched.at)
-        FROM touched
-        WHERE i.session_id = touched.session_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING');
+        SELECT coalesce(array_agg(due.session_id), '{}') INTO passed_over
+        FROM due WHERE NOT EXISTS (SELECT 1 FROM locked WHERE locked.session_id = due.session_id);
     ELSE
         -- Nothing to lose: after a crash of PostgreSQL the pod says it again. Uses do wait for the disk, since the pod
         -- forgets them.
         PERFORM set_config('synchronous_commit', 'off', TRUE);
     END IF;
-    UPDATE session.pods SET flushed_until = p_answered_at
+    everything_held := p_held || passed_over;
+    UPDATE session.pods SET flushed_until = p_answered_at, unwritten = everything_held
     WHERE pod_id = p_pod_id AND p_is_all AND p_answered_at IS NOT NULL;
-    RETURN clock_timestamp();
+    answered_at := clock_timestamp();
+    RETURN NEXT;
 END;
 $$ LANGUAGE plpgsql;
 
--- Marks what had run out at p_until: final, and its simulators are to stop. Returns the sessions that it marked.
+-- Of which a live pod has uses to write that it could not write yet.
+CREATE FUNCTION session.has_unwritten_activity(p_session_id TEXT) RETURNS BOOLEAN AS $$
+    SELECT EXISTS (SELECT 1 FROM session.pods p WHERE NOT p.dead AND p_session_id = ANY (p.unwritten));
+$$ LANGUAGE sql STABLE;
+
+-- Marks what had run out at p_until: final, and its simulators are to stop. Returns the sessions that it marked. For one
+-- user it is by the instant of the call: he waits for the answer.
 CREATE FUNCTION session.expire_sessions(
     p_user_id TEXT DEFAULT NULL, p_limit INTEGER DEFAULT 1000,
     p_until TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp()
@@ -360,7 +378,8 @@ BEGIN
     WITH due AS (
         SELECT a.session_id FROM session.active_sessions a
         WHERE a.status <> 'EXPIRED' AND a.expires_at <= p_until
-          AND (p_user_id IS NULL OR a.user_id = p_user_id)
+          AND CASE WHEN p_user_id IS NULL THEN NOT session.has_unwritten_activity(a.session_id)
+                   ELSE a.user_id = p_user_id END
         ORDER BY a.session_id
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED

@@ -140,24 +140,29 @@ class SessionRepository:
         answered_at: datetime | None,
         elapsed_s: float,
         is_all: bool,
-    ) -> datetime:
-        """Record uses: session id → since and until how many seconds ago. ``is_all``: this pod knows of no other.
+        held: Sequence[str],
+    ) -> tuple[datetime, list[str]]:
+        """Record uses: session id → since and until how many seconds ago. ``is_all``: this pod knows of no other but
+        those of ``held``, which calls just before this one could not record.
 
-        Returns PostgreSQL's instant; the next call passes it as ``answered_at``, with the time since it came.
+        Returns PostgreSQL's instant, which the next call passes as ``answered_at`` with the time since it came, and
+        the sessions whose rows another transaction holds: their uses are not recorded.
         """
-        now: datetime = await self._postgres.fetch_value(
+        record = await self._postgres.fetch_row(
             self._queries["sessions.flush_activity"],
             pod_id,
             answered_at,
             elapsed_s,
             is_all,
+            held,
             list(uses_s),
             [since_s for since_s, _until_s in uses_s.values()],
             [until_s for _since_s, until_s in uses_s.values()],
             self._timeout_s,
             operation="flush_activity",
         )
-        return now
+        assert record is not None  # noqa: S101 - the function returns one row, always
+        return record["answered_at"], record["passed_over"]
 
     async def end(self, session_id: str, user_id: str) -> bool | None:
         """Remove the session. True: a live simulator went with it; None: there is no such session of this user."""

@@ -67,10 +67,11 @@ class ActivityLog:
         """
         due = list(self._unwritten.items())
         answer = self._answer
+        held: list[str] = []
         while len(due) > _BATCH:
             batch, due = due[:_BATCH], due[_BATCH:]
-            await self._write(batch, answer, is_all=False)
-        answered_at = await self._write(due, answer, is_all=True)
+            await self._write(batch, answer, held, is_all=False)
+        answered_at = await self._write(due, answer, held, is_all=True)
         now = self._clock()
         self._answer = answered_at, now
         if now >= self._forget_written_at:
@@ -80,17 +81,28 @@ class ActivityLog:
                 del self._written[session_id]  # the next touch writes anyway
 
     async def _write(
-        self, batch: list[tuple[str, tuple[float, float]]], answer: tuple[datetime, float] | None, *, is_all: bool
+        self,
+        batch: list[tuple[str, tuple[float, float]]],
+        answer: tuple[datetime, float] | None,
+        held: list[str],
+        *,
+        is_all: bool,
     ) -> datetime:
+        """``held`` grows by the sessions that somebody holds: their uses wait, and they alone do not expire."""
         now = self._clock()
-        answered_at = await self._repository.flush_activity(
+        answered_at, passed_over = await self._repository.flush_activity(
             {session_id: (now - first, now - last) for session_id, (first, last) in batch},
             self._pod_id(),
             answered_at=answer[0] if answer else None,
             elapsed_s=now - answer[1] if answer else 0.0,
             is_all=is_all,
+            held=held,
         )
+        held += passed_over
+        waiting = set(passed_over)
         for session_id, use in batch:
+            if session_id in waiting:
+                continue
             self._written[session_id] = use[1]
             if self._unwritten.get(session_id) == use:
                 del self._unwritten[session_id]

@@ -47,9 +47,9 @@ WHERE s.session_id = $1 AND s.user_id = $2 AND s.status <> 'EXPIRED' AND s.expir
 RETURNING s.*, m.metadata;
 
 -- name: sessions.flush_activity
--- $1 pod, $2 what its last call returned, $3 how long ago (seconds), $4 whether these are all its uses, $5 sessions,
--- $6 and $7 how long ago each was used first and last, $8 the timeout. See session.flush_activity.
-SELECT session.flush_activity($1, $2, $3, $4, $5, $6, $7, make_interval(secs => $8));
+-- $1 pod, $2 what its last call returned, $3 how long ago (seconds), $4 whether these are all its uses but those of $5,
+-- $6 sessions, $7 and $8 how long ago each was used first and last, $9 the timeout. See session.flush_activity.
+SELECT answered_at, passed_over FROM session.flush_activity($1, $2, $3, $4, $5, $6, $7, $8, make_interval(secs => $9));
 
 -- name: sessions.end
 SELECT session.end_session($1, $2);

@@ -121,6 +121,7 @@ WHERE simulator_id IN (
     WHERE i.status IN ('CREATING', 'STARTING', 'RUNNING')
       AND i.last_active < (SELECT session.activity_written_until()) - make_interval(secs => $1)
       AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = i.session_id)
+      AND NOT session.has_unwritten_activity(i.session_id)
     ORDER BY i.simulator_id LIMIT 100 FOR UPDATE SKIP LOCKED)
 RETURNING *;
 

@@ -96,9 +96,9 @@ async def test_activity_before_expiry_extends_although_it_is_written_after_it(ap
     async with sql.transaction():  # holds the row: no expiry round comes between
         await sql.execute("UPDATE session.active_sessions SET expires_at = now() - interval '2 s'")
         # One second ago it had run out.
-        await sql.execute(flush, "other-pod#1", None, 0.0, False, [session_id], [1.0], [1.0], 3600.0)
+        await sql.execute(flush, "other-pod#1", None, 0.0, False, [], [session_id], [1.0], [1.0], 3600.0)
         assert await sql.fetchval(EXPIRES_AT, session_id) < time.time()
-        await sql.execute(flush, "other-pod#1", None, 0.0, False, [session_id], [3.0], [1.0], 3600.0)
+        await sql.execute(flush, "other-pod#1", None, 0.0, False, [], [session_id], [3.0], [1.0], 3600.0)
         assert await sql.fetchval(EXPIRES_AT, session_id) > time.time() + 3500
 
 
@@ -107,7 +107,7 @@ async def test_what_is_marked_expired_is_never_revived(api: ApiClient, sql: Sql)
     await sql.execute(RUN_OUT, session_id)
     await sql.fetch("SELECT session.expire_sessions()")
     flush = load_queries()["sessions.flush_activity"]
-    await sql.execute(flush, "other-pod#1", None, 0.0, False, [session_id], [60.0], [0.0], 3600.0)
+    await sql.execute(flush, "other-pod#1", None, 0.0, False, [], [session_id], [60.0], [0.0], 3600.0)
     await api.call("POST", f"/api/sessions/{session_id}/keepalive")
     row = await sql.fetchrow("SELECT status, expires_at < now() AS over FROM session.active_sessions")
     assert tuple(row or ()) == ("EXPIRED", True)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 
+import asyncpg
 import pytest
 
 from session_service.database.sql_files import load_queries
@@ -41,7 +42,7 @@ async def flush(
     """``used_s``: session id → how long ago it was used."""
     ages = list(used_s.values())
     answer: datetime = await sql.fetchval(
-        FLUSH, pod_id, answered_at, elapsed_s, True, list(used_s), ages, ages, 3600.0
+        FLUSH, pod_id, answered_at, elapsed_s, True, [], list(used_s), ages, ages, 3600.0
     )
     return answer
 
@@ -209,3 +210,33 @@ async def test_a_pod_cut_off_from_postgres_saves_the_sessions_that_it_serves(
         return {tuple(row) for row in rows} == {(session_id, "ACTIVE", True), (other_id, "EXPIRED", False)}
 
     await eventually(decided, within_s=10, what="the used one extended, the other one expired")
+
+
+async def test_a_session_that_somebody_holds_is_waited_for_and_holds_up_no_other(
+    sql: Sql, database: Database
+) -> None:
+    await add_pod(sql, "pod#1")
+    await add_session(sql, "held", expires_in_s=0.2)
+    await add_session(sql, "other", expires_in_s=0.2)
+    operator = await asyncpg.connect(database.owner_dsn)
+    try:
+        answered_at = await flush(sql, "pod#1", None)
+        async with operator.transaction():
+            await operator.execute("SELECT 1 FROM session.active_sessions WHERE session_id = 'held' FOR UPDATE")
+            answered_at = await flush(sql, "pod#1", answered_at, held=0.0)
+            assert await sql.fetchval("SELECT unwritten FROM session.pods") == ["held"]
+            await asyncio.sleep(0.3)
+            answered_at = await flush(sql, "pod#1", answered_at, held=0.3)
+            answered_at = await flush(sql, "pod#1", answered_at, held=0.3)
+            assert await expire(sql) == {"other"}
+        assert await expire(sql) == set(), "a use in time was not written yet"
+        await flush(sql, "pod#1", answered_at, held=0.4)
+        assert await sql.fetchval("SELECT unwritten FROM session.pods") == []
+        assert await expire(sql) == set()
+        row = await sql.fetchrow(
+            "SELECT status, expires_at > now() + interval '59 min' FROM session.active_sessions"
+            " WHERE session_id = 'held'"
+        )
+        assert tuple(row or ()) == ("INACTIVE", True)
+    finally:
+        await operator.close()

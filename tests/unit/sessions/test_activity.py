@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,6 +23,8 @@ class FailingSessions(SessionRepository):
         self.pods: list[str] = []
         self.collected: list[int | None] = []  # ticks
         self.elapsed_s: list[float] = []
+        self.locked: set[str] = set()  # sessions that somebody holds
+        self.unwritten: list[list[str]] = []  # as said with each last statement of a flush
 
     async def flush_activity(
         self,
@@ -32,14 +34,17 @@ class FailingSessions(SessionRepository):
         answered_at: datetime | None,
         elapsed_s: float,
         is_all: bool,
-    ) -> datetime:
+        held: Sequence[str],
+    ) -> tuple[datetime, list[str]]:
         if self.away:
             raise DatabaseUnavailableError
         self.written.append(dict(uses_s))
         self.pods.append(pod_id)
         self.collected.append((answered_at - EPOCH).seconds if answered_at and is_all else None)
         self.elapsed_s.append(elapsed_s)
-        return EPOCH + timedelta(seconds=len(self.written))
+        if is_all:
+            self.unwritten.append([*held, *(self.locked & uses_s.keys())])
+        return EPOCH + timedelta(seconds=len(self.written)), sorted(self.locked & uses_s.keys())
 
 
 class Clock:
@@ -188,9 +193,10 @@ async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
             answered_at: datetime | None,
             elapsed_s: float,
             is_all: bool,
-        ) -> datetime:
+            held: Sequence[str],
+        ) -> tuple[datetime, list[str]]:
             answer = await super().flush_activity(
-                uses_s, pod_id, answered_at=answered_at, elapsed_s=elapsed_s, is_all=is_all
+                uses_s, pod_id, answered_at=answered_at, elapsed_s=elapsed_s, is_all=is_all, held=held
             )
             if len(self.written) == 1:
                 clock.now += 5
@@ -204,6 +210,25 @@ async def test_a_touch_during_the_write_is_not_lost(clock: Clock) -> None:
     clock.now += 1
     await log.flush()
     assert sessions.written == [{"a": (0.0, 0.0)}, {"a": (6.0, 1.0)}]
+
+
+async def test_a_session_that_somebody_holds_is_written_when_it_is_free(
+    activity: ActivityLog, sessions: FailingSessions, clock: Clock
+) -> None:
+    activity.touch("a")
+    activity.touch("b")
+    sessions.locked = {"a"}
+    await activity.flush()
+    assert sessions.unwritten == [["a"]]
+    clock.now += 1
+    await activity.flush()
+    assert sessions.written[1:] == [{"a": (1.0, 1.0)}]
+    sessions.locked = set()
+    clock.now += 1
+    await activity.flush()
+    await activity.flush()
+    assert sessions.written[2:] == [{"a": (2.0, 2.0)}, {}]
+    assert sessions.unwritten[2:] == [[], []]
 
 
 async def test_a_session_that_is_over_is_forgotten(activity: ActivityLog, sessions: FailingSessions) -> None:
