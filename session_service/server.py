@@ -362,6 +362,10 @@ class SessionServer:
         ``is_last``: no live pod is left (None: PostgreSQL cannot be asked; then simulators are left running, for
         the next pod that starts).
         """
+        pod = self._settings.pod
+        deadline_s = asyncio.get_running_loop().time() + max(
+            pod.drain_window_s + CLOSE_SOCKETS_LIMIT_S, 2 * pod.lease_s - pod.drain_delay_s
+        )
         handoff = self._settings.simulator.shutdown_policy is ShutdownPolicy.HANDOFF
         if is_last is not None:
             await self._step("metadata", self._mark_terminating)
@@ -372,8 +376,8 @@ class SessionServer:
             lambda: self._drain_sockets(reason, is_last, release=handoff),
             limit_s=self._settings.pod.drain_window_s + CLOSE_SOCKETS_LIMIT_S,
         )
-        if is_last is not None:  # asked again: pods may have come, or gone, meanwhile
-            is_last = await self._membership.confirm_last()
+        # Asked again: pods may have come, or gone, meanwhile, and PostgreSQL too.
+        is_last = await self._membership.confirm_last(deadline_s)
         if is_last:
             await self._stop_simulators(self._simulators.stop_as_last)
         return is_last

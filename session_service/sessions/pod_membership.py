@@ -102,14 +102,12 @@ class PodMembership:
             self._live_at_first = live
         return not live
 
-    async def confirm_last(self) -> bool | None:
+    async def confirm_last(self, deadline_s: float) -> bool | None:
         """As ``start_draining``, but a pod counts as live only if its beat has moved since that was called first.
 
-        A pod that was killed a moment ago still has its row: it is waited for, at most for two leases, in which it is
-        either heard of or declared dead by ``round``, which has to go on being called.
+        A pod that was killed a moment ago still has its row: it is waited for until ``deadline_s`` of the clock, and
+        either heard of or declared dead by ``round``, which has to go on being called and takes two leases at most.
         """
-        heard = self._live_at_first or {}
-        deadline_s = self._clock() + 2 * self._lease_s
         while True:
             try:
                 live = await self._repository.start_draining(self.pod_id)
@@ -117,6 +115,9 @@ class PodMembership:
                 return None
             if not live:
                 return True
+            if self._live_at_first is None:  # PostgreSQL was away until now
+                self._live_at_first = live
+            heard = self._live_at_first
             if any(heard.get(pod_id) != beat for pod_id, beat in live.items()) or self._clock() > deadline_s:
                 return False
             await asyncio.sleep(min(_CONFIRM_EVERY_S, self._lease_s / 10))

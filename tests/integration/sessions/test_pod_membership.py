@@ -56,6 +56,10 @@ async def make_pod(servers: TestServers, database: Database) -> AsyncIterator[Ma
         yield make
 
 
+def soon() -> float:
+    return asyncio.get_running_loop().time() + SEEN_WITHIN_S
+
+
 @asynccontextmanager
 async def alive(*pods: PodMembership) -> AsyncIterator[None]:
     """While this lasts, these pods make their rounds."""
@@ -147,7 +151,7 @@ async def test_a_pod_that_died_a_moment_ago_does_not_keep_another_from_being_las
     async with alive(last):
         assert await last.start_draining() is False
         async with asyncio.timeout(SEEN_WITHIN_S):
-            assert await last.confirm_last() is True
+            assert await last.confirm_last(soon()) is True
     assert await dead(sql) == {killed.pod_id}
 
 
@@ -156,7 +160,7 @@ async def test_a_live_pod_is_heard_of_and_keeps_another_from_being_last(make_pod
     async with alive(leaving, live):
         assert await leaving.start_draining() is False
         async with asyncio.timeout(LEASE_S):  # within a round, not after a lease
-            assert await leaving.confirm_last() is False
+            assert await leaving.confirm_last(soon()) is False
     assert await dead(sql) == set()
 
 
@@ -165,14 +169,14 @@ async def test_of_pods_that_drain_at_once_all_are_last_in_the_end(make_pod: Make
     async with alive(*pods):
         first = await asyncio.gather(*(pod.start_draining() for pod in pods))
         assert sorted(map(bool, first)) == [False, False, True]
-        assert await asyncio.gather(*(pod.confirm_last() for pod in pods)) == [True, True, True]
+        assert await asyncio.gather(*(pod.confirm_last(soon()) for pod in pods)) == [True, True, True]
 
 
 async def test_a_pod_that_comes_during_the_decision_keeps_another_from_being_last(make_pod: MakePod) -> None:
     leaving = await make_pod("a", "a:80")
     assert await leaving.start_draining() is True
     await make_pod("b", "b:80")
-    assert await leaving.confirm_last() is False
+    assert await leaving.confirm_last(soon()) is False
 
 
 async def test_a_new_incarnation_of_a_pod_that_drains_drains(make_pod: MakePod, sql: Sql) -> None:
