@@ -85,7 +85,7 @@ async def _apply(connection: asyncpg.Connection[Any], migrations: list[Migration
     if ledger and max(ledger) > max(known):
         raise SchemaError(
             f"the database's schema has version {max(ledger)}, newer than this release's {max(known)}: "
-            "run the migrate command of the newer release"
+            "start the newer release, or restore a backup from before it was migrated"
         )
     applied = []
     for migration in migrations:
