@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
@@ -48,8 +48,15 @@ def run(arguments: Sequence[str], *more_commands: Callable[[Commands], None]) ->
     return code
 
 
+class _ExactParser(argparse.ArgumentParser):
+    """Takes options by their whole names, and so do its commands: `--pod 3` is a mistake, not `--pods 3`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+
 def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _ExactParser(
         prog="session-service",
         description="Every user session gets its own exchange simulator, and a live connection that survives.",
     )
@@ -86,6 +93,9 @@ def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.Arg
 def _serve(_options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
     settings = config.load(environ, dotenv).settings
     config.check_for_serving(settings)
+    # The imports below take a second, and process 1 of a container ignores a signal that it has no handler for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: sys.exit(EXIT_OK))
     import uvloop
 
     from session_service.telemetry import logs

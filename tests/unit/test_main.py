@@ -140,7 +140,18 @@ def test_serve_refuses_a_weak_secret_in_production(
 # --- wrong use ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["token"], ["token", "--user-id", "a", "--ttl", "soon"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["token"],
+        ["token", "--user-id", "a", "--ttl", "soon"],
+        ["token", "--user", "a"],
+        ["config", "--mark"],
+        ["--vers"],
+    ],
+)
 def test_wrong_use_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.run(arguments)
