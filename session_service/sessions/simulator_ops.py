@@ -15,6 +15,7 @@ from session_service.domain.simulator import (
     Simulator,
     SimulatorAddress,
     SimulatorStatus,
+    shown_status,
 )
 from session_service.errors import (
     ExchangeStateLostError,
@@ -165,5 +166,5 @@ class SimulatorOps:
         if simulator.status is SimulatorStatus.RUNNING:
             address = await self._simulators.address_of(simulator)
         if address is None:
-            raise SimulatorNotRunningError(simulator.status)
+            raise SimulatorNotRunningError(shown_status(simulator.status))
         return address

@@ -92,6 +92,21 @@ async def test_a_frozen_simulator_is_noticed_and_goes_on_when_it_thaws(service: 
         assert (await api.simulator(simulator_id))["status"] == "RUNNING"
 
 
+async def test_one_that_is_only_a_row_yet_is_starting_in_the_words_of_an_error(
+    service: Service, api: ApiClient, sql: Sql
+) -> None:
+    session_id = await api.open_session()
+    # Owned by a pod that takes no step, so the row stays as it was written.
+    await sql.execute("INSERT INTO session.pods (pod_id, pod_name, version) VALUES ('still#1', 'still', '1')")
+    await sql.execute("UPDATE session.ownership SET pod_id = 'still#1', epoch = epoch + 1")
+    _status, made = await api.call("POST", "/api/simulators", json={"sessionId": session_id})
+    body = {"symbol": "AAPL", "side": "BUY", "quantity": 1, "orderType": "MARKET", "requestId": "r1"}
+    status, answer = await api.call("POST", f"/api/simulators/{made['simulatorId']}/orders", json=body)
+    assert (status, answer["code"]) == (409, "SIMULATOR_NOT_RUNNING")
+    assert await sql.fetchval("SELECT status FROM simulator.instances") == "CREATING"
+    assert "(status STARTING)" in answer["error"]
+
+
 async def test_a_simulator_that_lost_its_state_is_an_error(service: Service, api: ApiClient) -> None:
     async with connect(service) as client:
         simulator_id = await api.start_simulator(client.frames[0]["sessionId"])
