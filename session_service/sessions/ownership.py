@@ -28,6 +28,7 @@ _CLAIM_BATCH = 500
 _ADOPTION_BATCH = 200
 _RELEASE_BATCH = 1000
 _NAMED_IN_LOG = 20
+_TAKEN_FROM_ANOTHER = frozenset(ClaimCause) - {ClaimCause.NEW}
 
 
 class SessionOwnership:
@@ -52,6 +53,8 @@ class SessionOwnership:
         self._on_taken = on_taken
         self._wanted: dict[str, None] = {}
         self._waiting = asyncio.Event()
+        for cause in _TAKEN_FROM_ANOTHER:
+            metrics.takeovers_total.labels(cause.value)  # a first event is seen as an increase only from a 0
         events.subscribe(self._on_event)
 
     # --- taking ----------------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ class SessionOwnership:
                     reason=takeover.cause.value,
                 )
         for (cause, previous), session_ids in by_origin.items():
-            if cause is not ClaimCause.NEW:
+            if cause in _TAKEN_FROM_ANOTHER:
                 self._metrics.takeovers_total.labels(cause.value).inc(len(session_ids))
             log.info(
                 "sessions_taken_over",

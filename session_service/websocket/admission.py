@@ -68,6 +68,8 @@ class AdmissionControl:
         self._rate = SetupRate(limits.rate, random, now_s)
         self._refused: Counter[RefusalReason] = Counter()  # since the last log line
         self._logged_s = now_s - LOG_INTERVAL_S
+        for reason in RefusalReason:
+            metrics.admission_refused_total.labels(reason)  # a first event is seen as an increase only from a 0
         metrics.admission_rate.set(self._rate.rate_per_s)
 
     def admit(self) -> None:

@@ -12,6 +12,9 @@ from session_service.api.openapi import OPERATIONS
 from session_service.local.ports import free_port
 from tests.support.service import Service, bearer
 
+TAKEOVERS = ("released", "dead", "draining", "moved")
+REFUSALS = ("rate", "setups", "connections", "unauthenticated")
+
 MakeService = Callable[..., Awaitable[Service]]
 
 
@@ -37,6 +40,15 @@ async def test_metrics_use_templates(service: Service) -> None:
     expected = 'session_rest_requests_total{method="GET",route="/api/sessions/{session_id}",status="404"} 1.0'
     assert expected in text
     assert "canary" not in text
+
+
+async def test_counters_with_known_labels_begin_at_0(service: Service) -> None:
+    """What appears with its first event already at 1 has no increase, and no alert sees it."""
+    async with service.http.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    assert {f'session_takeovers_total{{cause="{cause}"}} 0.0' for cause in TAKEOVERS} <= set(lines)
+    assert {f'session_admission_refused_total{{reason="{reason}"}} 0.0' for reason in REFUSALS} <= set(lines)
+    assert 'session_orphans_removed_total{kind="workload"} 0.0' in lines
 
 
 async def test_metrics_on_a_port_of_their_own(make_service: MakeService) -> None:
