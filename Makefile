@@ -25,6 +25,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python -m scripts.check_manifests
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -41,14 +42,22 @@ faults: $(VENV)/.dev
 protos: $(VENV)/.dev
 	$(BIN)/python scripts/generate_protos.py
 
+# With the first of docker, podman and buildah that works. IMAGE names the result, PYTHON_IMAGE what it is built on.
+IMAGE ?= session-service:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PYTHON_IMAGE ?=
 image:
-	@echo "the container image is not there yet: see CHANGELOG.md" >&2; exit 1
+	@for builder in docker podman buildah; do \
+		$$builder info >/dev/null 2>&1 || continue; \
+		exec $$builder build --file Dockerfile --tag "$(IMAGE)" $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE="$(PYTHON_IMAGE)") \
+			--build-arg VERSION="$(lastword $(subst :, ,$(IMAGE)))" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" .; \
+	done; echo "none of docker, podman and buildah works here: the image cannot be built" >&2; exit 1
 
 # Needs uv. The locks name packages and hashes, never where they come from.
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet pyproject.toml
 lock:
 	$(LOCK) --extra local --extra build --output-file requirements.lock
 	$(LOCK) --extra local --extra build --extra dev --extra bench --output-file requirements-dev.lock
+	$(LOCK) --extra build --constraint requirements.lock --output-file requirements-image.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info client/build client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
