@@ -14,7 +14,7 @@ CREATE_LIMIT_S = 30.0
 async def ensure_database(
     maintenance_dsn: str, dsn: str, *, database: str, service_role: str, service_password: str
 ) -> str:
-    """Create ``database`` if it is not there, migrate it, and say what was done.
+    """Create ``database`` if it is not there, migrate it, and say what was done. Pods of an earlier run are dead.
 
     Raises SchemaError for a schema newer than this release, ServerStartError for what else PostgreSQL refuses.
     """
@@ -31,7 +31,20 @@ async def ensure_database(
         finally:
             await connection.close()
         report = await migrate(dsn + without_tls, service_role=service_role, service_password=service_password)
+        await _declare_pods_dead(dsn + without_tls)
     except asyncpg.PostgresError as error:
         raise ServerStartError("the database", str(error)) from error
     done = f"applied {', '.join(report.applied)}" if report.applied else "up to date"
     return f"version {report.version}, {done}"
+
+
+async def _declare_pods_dead(dsn: str) -> None:
+    """No pod is left of an earlier run, however it ended, and none of this one has begun: nobody need observe that.
+
+    What they owned is adopted by this run's pods at once, and their simulators, gone with the run, are found to be so.
+    """
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_LIMIT_S, command_timeout=CREATE_LIMIT_S)
+    try:
+        await connection.execute("UPDATE session.pods SET dead = TRUE, died_at = now() WHERE NOT dead")
+    finally:
+        await connection.close()
