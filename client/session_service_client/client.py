@@ -93,6 +93,7 @@ class SessionClient:
         on_event: Callable[[Event], None] | None = None,
         connect_timeout_s: float = 30.0,
         open_timeout_s: float = 5.0,
+        silence_limit_s: float = 5.0,
         command_timeout_s: float = 10.0,
         rest_timeout_s: float = 10.0,
         max_pause_s: float = 10.0,
@@ -111,7 +112,7 @@ class SessionClient:
         self._connect_timeout_s = connect_timeout_s
         self._command_timeout_s = command_timeout_s
         self._rest_timeout_s = rest_timeout_s
-        self._timing = Timing(open_timeout_s, max_pause_s)
+        self._timing = Timing(open_timeout_s, max_pause_s, silence_limit_s)
         self._random = random
         self._commands = Commands()
         self._queue: EventQueue | None = None

@@ -36,6 +36,7 @@ from session_service_client.exchange_view import ExchangeView
 from session_service_client.live_socket import ClosedOnOpenError, LiveSocket, RefusedError, open_socket
 from session_service_client.reconnection import Ask, Final, Retry, TokenState
 from session_service_client.rest import RestClient
+from session_service_client.silence import Look
 from session_service_client.slot import Slot, Step
 from session_service_client.statistics import Statistics
 
@@ -80,10 +81,14 @@ class ClientIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """``open_timeout_s``: for one try, from TCP to ``connected``; ``max_pause_s``: between two tries."""
+    """``open_timeout_s``: for one try, from TCP to ``connected``; ``max_pause_s``: between two tries.
+
+    ``silence_limit_s``: without any frame while a simulator is running, until the connection is given up.
+    """
 
     open_timeout_s: float
     max_pause_s: float
+    silence_limit_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +231,7 @@ class LiveConnection:
                 attempt=self._attempt,
                 stated=position,
                 limit_s=limit_s,
+                silence_limit_s=self._timing.silence_limit_s,
             )
         except RefusedError as error:
             self._statistics.refused += 1
@@ -348,6 +354,8 @@ class LiveConnection:
 
     def _next_due_s(self, live: LiveSocket) -> float:
         due = [live.heartbeats.next_s]
+        if live.must_speak:
+            due.append(live.silence.next_s)
         if live.refresh_at_s is not None:
             due.append(live.refresh_at_s)
         if live.slot is not None:
@@ -396,7 +404,7 @@ class LiveConnection:
 
     def _follow_slot(self, live: LiveSocket, slot: Slot, successor: LiveSocket | None) -> None:
         now_s = self._clock()
-        delivers = successor is not None and successor.connected["simulatorStatus"] != "RUNNING"
+        delivers = successor is not None and not successor.simulator_runs
         step = slot.step(now_s, opened=successor is not None, delivers=delivers)
         if step is Step.OPEN:
             url, wait_s = self._endpoints.choose(now_s)
@@ -467,9 +475,15 @@ class LiveConnection:
         self._plan(_Failed(live.url, reason, live.close_code, decision))
 
     async def _beat(self, live: LiveSocket) -> None:
+        """Send a heartbeat when it is due, and early where the socket is silent; give it up where it stays so."""
         now_s = self._clock()
         heartbeats = live.heartbeats
-        if now_s < heartbeats.next_s:
+        look = live.silence.look(now_s, live.last_heard_s) if live.must_speak else Look.NOTHING
+        if look is Look.LOST:
+            live.end_reason = f"silent for {self._timing.silence_limit_s:g} s"
+            live.abandon()
+            return
+        if now_s < heartbeats.next_s and look is not Look.ASK:
             return
         timestamp_ms = int(time.time() * 1000)
         heartbeats.beat(now_s, timestamp_ms)
@@ -542,6 +556,7 @@ class LiveConnection:
                     await self._sink.room()
                     live.blocked = False
                     live.last_heard_s = self._clock()
+                    self._wake.set()
         except Exception as error:  # noqa: BLE001 # ours or the user's callback: told by `run`, which ends with it
             self._reader_failure = error
         else:
@@ -625,8 +640,11 @@ class LiveConnection:
             if event.quality == self._quality:
                 return
             self._quality = event.quality
-        elif isinstance(event, SimulatorStatus) and event.status != "RUNNING":
-            self._last_data_s = None  # silence is no pause of ours then
+        elif isinstance(event, SimulatorStatus):
+            live.simulator_runs = event.status == "RUNNING"
+            self._wake.set()
+            if not live.simulator_runs:
+                self._last_data_s = None  # silence is no pause of ours then
         if live is self._current:
             self._sink.put(event)
 

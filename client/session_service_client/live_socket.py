@@ -16,6 +16,7 @@ from session_service_client.events import Position
 from session_service_client.heartbeats import Heartbeats
 from session_service_client.rest import retry_after_s, transport_error
 from session_service_client.sequence import SequenceChecker
+from session_service_client.silence import Silence
 from session_service_client.slot import Slot
 
 CLOSE_LIMIT_S = 2.0  # a service that does not answer a close within it is dropped
@@ -66,6 +67,8 @@ class LiveSocket:
         "opened_at_s",
         "refresh_asked_s",
         "refresh_at_s",
+        "silence",
+        "simulator_runs",
         "slot",
         "superseded",
         "token",
@@ -82,6 +85,7 @@ class LiveSocket:
         token: str,
         stated: Position | None,
         now_s: float,
+        silence_limit_s: float,
     ) -> None:
         self._web_socket = web_socket
         self.connected = connected
@@ -92,6 +96,8 @@ class LiveSocket:
         self.opened_at_s = now_s
         self.last_heard_s = now_s
         self.heartbeats = Heartbeats(now_s, connected["heartbeatIntervalMs"] / 1000)
+        self.silence = Silence(now_s, silence_limit_s)
+        self.simulator_runs: bool = connected["simulatorStatus"] == "RUNNING"
         self.refresh_at_s: float | None = None  # when the token is to be renewed
         self.refresh_asked_s: float | None = None  # when a snapshot was asked for, to mend the sequence
         self.slot: Slot | None = None
@@ -106,6 +112,11 @@ class LiveSocket:
 
     def __repr__(self) -> str:
         return f"LiveSocket({self.url}, attempt {self.attempt})"
+
+    @property
+    def must_speak(self) -> bool:
+        """Whether the service has promised frames, and they are read."""
+        return self.simulator_runs and not self.blocked and not self.ended
 
     async def frames(self) -> AsyncIterator[Mapping[str, Any]]:
         """Every text frame until the socket ends, however it does; what is no JSON object is passed over."""
@@ -160,6 +171,7 @@ async def open_socket(
     attempt: int,
     stated: Position | None,
     limit_s: float,
+    silence_limit_s: float,
 ) -> LiveSocket:
     """Connect, and wait for ``connected``; ``limit_s`` is for both. ``stated``: the position that the query states.
 
@@ -192,7 +204,14 @@ async def open_socket(
         now_s = asyncio.get_running_loop().time()
         try:
             return LiveSocket(
-                web_socket, connected, url=url, attempt=attempt, token=token, stated=stated, now_s=now_s
+                web_socket,
+                connected,
+                url=url,
+                attempt=attempt,
+                token=token,
+                stated=stated,
+                now_s=now_s,
+                silence_limit_s=silence_limit_s,
             )
         except (KeyError, TypeError):
             await web_socket.close()

@@ -184,6 +184,22 @@ class DeafService(FaultyService):
         return
 
 
+class FrozenService(DeafService):
+    """Says ``connected``, and then nothing any more, though it says that a simulator runs: a pod that was stopped."""
+
+    heartbeat_interval_ms = 10_000
+
+
+class SilentSimulatorService(FaultyService):
+    """Has no data for its client, and answers: it is its simulator that is frozen."""
+
+
+class IdleDeafService(DeafService):
+    """Hears no heartbeat, and has no simulator whose data would have to come."""
+
+    simulator_status = "NONE"
+
+
 class UnstableService(FaultyService):
     """Closes each socket at once with ``code``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from session_service_client import (
@@ -20,11 +21,14 @@ from tests.integration.session_service_client.faulty_services import (
     BrokenSequence,
     DeafService,
     FaultyService,
+    FrozenService,
     GarblingService,
+    IdleDeafService,
     LaggingMove,
     OverloadedService,
     RepeatingService,
     SilentMove,
+    SilentSimulatorService,
     SkippingService,
     UnexplainedService,
     UnstableService,
@@ -32,13 +36,16 @@ from tests.integration.session_service_client.faulty_services import (
 from tests.integration.session_service_client.recording import Recording, until
 
 
-def make_client(service: FaultyService, told: Recording, *, connect_timeout_s: float = 20.0) -> SessionClient:
+def make_client(
+    service: FaultyService, told: Recording, *, others: Sequence[str] = (), silence_limit_s: float = 5.0
+) -> SessionClient:
     return SessionClient(
-        service.url,
+        [service.url, *others],
         token="text",
         device_id="device-1",
         on_event=told.add,
-        connect_timeout_s=connect_timeout_s,
+        connect_timeout_s=20.0,
+        silence_limit_s=silence_limit_s,
         random=lambda: 0.1,
     )
 
@@ -117,6 +124,34 @@ async def test_a_service_that_answers_no_heartbeat_is_left() -> None:
         await until(lambda: client.statistics.reconnects == 1, "another socket")
     assert client.statistics.heartbeats_missed >= 3
     assert service.queries[1]["attempt"] == "2"
+
+
+async def test_a_pod_that_froze_is_left_for_another_url_long_before_its_heartbeats_are_missed() -> None:
+    told = Recording()
+    async with FrozenService() as frozen, FaultyService() as other:
+        client = make_client(frozen, told, others=[other.url], silence_limit_s=0.4)
+        async with client:
+            await until(lambda: len(told.of(Connected)) == 2, "another socket", within_s=5)
+            assert [one.url for one in told.of(Connected)] == [frozen.url, other.url]
+            assert [one.reason for one in told.of(Disconnected)] == ["silent for 0.4 s"]
+    assert [one["type"] for one in frozen.received] == ["heartbeat"], "it was asked before it was given up"
+    assert client.statistics.close_codes == {1006: 1}
+
+
+async def test_a_pod_that_answers_is_kept_though_no_data_come() -> None:
+    told = Recording()
+    async with SilentSimulatorService() as service, make_client(service, told, silence_limit_s=0.2) as client:
+        await until(lambda: len(service.received) >= 5, "heartbeats before they are due")
+        assert client.connected
+    assert told.of(Disconnected) == []
+
+
+async def test_without_a_simulator_silence_proves_nothing() -> None:
+    told = Recording()
+    async with IdleDeafService() as service, make_client(service, told, silence_limit_s=0.02) as client:
+        await until(lambda: told.of(Disconnected), "the end of the socket")
+    assert client.statistics.heartbeats_missed >= 3
+    assert told.of(Disconnected)[0].reason == "connection lost"
 
 
 async def test_a_final_close_ends_it_after_one_connection() -> None:
