@@ -143,7 +143,7 @@ class LiveConnection:
         self._backoff = DecorrelatedJitter(
             random, first_s=FIRST_PAUSE_S, base_s=BASE_PAUSE_S, cap_s=timing.max_pause_s
         )
-        self._attempt = 0
+        self._attempt = -1  # of the last try: 0 for the first, each one above it counts as a reconnect
         self._current: LiveSocket | None = None
         self._successor: LiveSocket | None = None  # while it moves: connected, and its first frame is not there
         self._opening: asyncio.Task[None] | None = None  # of a successor
