@@ -141,7 +141,7 @@ class LiveConnection:
         self._random = random
         self._clock = asyncio.get_running_loop().time
         self._backoff = DecorrelatedJitter(
-            random, first_s=FIRST_PAUSE_S, base_s=BASE_PAUSE_S, cap_s=timing.max_pause_s
+            random, first_s=FIRST_PAUSE_S, base_s=BASE_PAUSE_S, cap_s=timing.max_pause_s, short=len(endpoints)
         )
         self._attempt = -1  # of the last try: 0 for the first, each one above it counts as a reconnect
         self._current: LiveSocket | None = None

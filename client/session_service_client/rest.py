@@ -220,7 +220,7 @@ class RestClient:
         """``read`` makes the answer's type of its JSON object; what it does not find is an error of the answer."""
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + self._timeout_s
-        pauses = DecorrelatedJitter(self._random, first_s=0.1, base_s=0.2, cap_s=2.0)
+        pauses = DecorrelatedJitter(self._random, first_s=0.1, base_s=0.2, cap_s=2.0, short=len(self._endpoints))
         data = None if body is None else json.dumps(body).encode()
         while True:
             url, wait_s = self._endpoints.choose(clock())

@@ -168,6 +168,13 @@ class OverloadedService(FaultyService):
         return web.json_response({"code": "OVERLOADED"}, status=503, headers={"Retry-After": "1"})
 
 
+class BusyService(FaultyService):
+    """Refuses every upgrade with 503, and does not say for how long."""
+
+    def refusal(self, number: int) -> web.StreamResponse | None:
+        return web.json_response({"code": "OVERLOADED"}, status=503)
+
+
 class UnexplainedService(FaultyService):
     """Refuses every upgrade with 404, while REST finds nothing wrong: a proxy that has lost its way."""
 

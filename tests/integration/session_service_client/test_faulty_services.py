@@ -19,6 +19,7 @@ from session_service_client import (
 
 from tests.integration.session_service_client.faulty_services import (
     BrokenSequence,
+    BusyService,
     DeafService,
     FaultyService,
     FrozenService,
@@ -108,6 +109,19 @@ async def test_retry_after_of_a_refused_upgrade_is_waited_for() -> None:
     assert second - first >= 1.0
     assert client.statistics.refused == 1
     assert told.of(Disconnected)[0].retry_in_s >= 1.0
+
+
+async def test_each_url_is_tried_once_before_the_pauses_grow() -> None:
+    told = Recording()
+    async with (
+        BusyService() as first,
+        BusyService() as second,
+        BusyService() as third,
+        FaultyService() as last,
+        make_client(first, told, others=[second.url, third.url, last.url]) as client,
+    ):
+        assert client.connected
+    assert [one.retry_in_s for one in told.of(Disconnected)] == pytest.approx([0.025] * 3)
 
 
 async def test_a_refusal_that_nothing_explains_is_final_in_the_end() -> None:

@@ -32,6 +32,14 @@ def test_a_reset_makes_the_next_wait_short_again() -> None:
     assert backoff.next_s() == 0.125
 
 
+def test_as_many_waits_are_short_as_there_are_places_to_try() -> None:
+    backoff = DecorrelatedJitter(lambda: 0.999999, first_s=0.25, base_s=0.5, cap_s=10.0, short=3)
+    for _ in range(2):
+        waits = [round(backoff.next_s(), 2) for _ in range(5)]
+        assert waits == [0.25, 0.25, 0.25, 1.5, 4.5]
+        backoff.reset()
+
+
 @given(st.lists(unit, min_size=2, max_size=40))
 def test_every_wait_lies_between_the_base_and_three_times_the_last(randoms: list[float]) -> None:
     draws = iter(randoms)
