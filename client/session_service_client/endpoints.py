@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 class Endpoints:
@@ -19,6 +19,9 @@ class Endpoints:
 
     def __len__(self) -> int:
         return len(self._urls)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._urls)
 
     def choose(self, now_s: float) -> tuple[str, float]:
         """The next URL, and how long to wait for it: 0 unless every one of them asked to be left alone."""

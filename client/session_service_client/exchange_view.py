@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from session_service_client.events import ExchangeData, OrderUpdate, Portfolio, Position, Quote
 
+SYMBOLS_SHOWN = 10  # a simulator may have hundreds
+
 
 class ExchangeView:
     """The position, and the latest of everything up to it.
@@ -21,6 +23,13 @@ class ExchangeView:
         self.quotes: dict[str, Quote] = {}
         self.orders: dict[str, OrderUpdate] = {}
         self.portfolio: Portfolio | None = None
+
+    def __repr__(self) -> str:
+        symbols = ", ".join(sorted(self.quotes)[:SYMBOLS_SHOWN]) + (", …" if len(self.quotes) > SYMBOLS_SHOWN else "")
+        return (
+            f"ExchangeView({self.position}, {len(self.quotes)} quotes ({symbols}), {len(self.orders)} orders, "
+            f"{self.portfolio})"
+        )
 
     def apply(self, data: ExchangeData) -> ExchangeData | None:
         """Take a frame that kept its own socket's rule; what of it was new, or None.

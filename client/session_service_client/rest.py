@@ -107,6 +107,9 @@ class RestClient:
         self._timeout_s = timeout_s
         self._random = random
 
+    def __repr__(self) -> str:
+        return f"RestClient({', '.join(self._endpoints)})"
+
     # --- sessions ------------------------------------------------------------------------------------------
 
     async def open_session(self, device_id: str) -> OpenedSession:

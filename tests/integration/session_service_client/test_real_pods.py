@@ -278,7 +278,7 @@ async def test_a_refused_token_is_asked_for_once_more_and_shown_nowhere(
         async with SessionClient(trading_service.url, token=wrong, device_id=DEVICE):
             pytest.fail("a wrong token was let in")
     signature = wrong.rsplit(".", 1)[1]
-    shown = [repr(client), caplog.text]
+    shown = [repr(client), repr(client.rest), repr(client.view), caplog.text]
     for error in (refused.value, fixed.value):
         seen: BaseException | None = error
         while seen is not None:

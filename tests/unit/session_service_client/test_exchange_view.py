@@ -19,6 +19,19 @@ def data(first: int, last: int, *, epoch: int = 7, snapshot: bool = False, **fie
     return ExchangeData(epoch, first, last, snapshot, 0, **made)  # type: ignore[arg-type] # named by each test
 
 
+def test_a_view_says_what_is_in_it() -> None:
+    view = ExchangeView()
+    assert repr(view) == "ExchangeView(None, 0 quotes (), 0 orders, None)"
+    quotes = tuple(quote(symbol, 1) for symbol in "LKJIHGFEDCBA")
+    view.apply(
+        data(1, 1, snapshot=True, quotes=quotes, order_updates=(order("o", 1),), portfolio=Portfolio((), 1, 2))
+    )
+    assert repr(view) == (
+        "ExchangeView(Position(epoch=7, sequence=1), 12 quotes (A, B, C, D, E, F, G, H, I, J, …), 1 orders, "
+        "Portfolio(positions=(), cash_balance=1, total_value=2))"
+    )
+
+
 def test_an_update_replaces_what_it_names() -> None:
     view = ExchangeView()
     portfolio = Portfolio((), 1.0, 2.0)
