@@ -127,6 +127,7 @@ def test_the_lines_without_a_socket(checkout: Checkout) -> None:
     _run, first, second = blocks("sh")
     wait_until_running = """
 for _ in $(seq 100); do api http://127.0.0.1:8080/api/sessions | grep -q '"RUNNING"' && break; sleep 0.1; done
+api -X POST http://127.0.0.1:8080/api/sessions -d '{"deviceId": "phone"}'
 echo ---
 """
     # The stream is ended by curl's own limit, of which it makes exit code 28.
