@@ -42,7 +42,16 @@ def installed(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "session_service",
     ):
         subprocess.run(["cp", "-a", str(ROOT / name), str(source)], check=True)
-    pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    pip = [
+        str(programs / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-index",
+        "--no-compile",
+    ]
     for arguments in (
         ["--find-links", str(wheels), "--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCK)],
         ["--no-deps", "--no-build-isolation", str(source)],

@@ -58,6 +58,7 @@ def test_every_secret_of_the_program_comes_from_a_secret(objects: list[Object]) 
 
 def test_a_pod_accepts_its_configuration(objects: list[Object], overlay: Path) -> None:
     loaded = settings(objects)
+    config.check_for_serving(loaded)
     assert loaded.simulator.backend is config.SimulatorBackendName.KUBERNETES
     is_production = loaded.server.environment is config.Environment.PRODUCTION
     assert is_production == (overlay.name == "production")
