@@ -42,8 +42,16 @@ def _phase(deployment: Deployment, pods: Iterable[Pod], *, has_service: bool) ->
         failure = _condition(deployment.status.conditions if deployment.status else None, "ReplicaFailure")
         refused = failure is not None and failure.status == "True"
         return WorkloadPhase.PENDING, (failure.reason or "FailedCreate") if failure and refused else None
-    # A Pod that was evicted stays beside the one that took its place.
-    return _phase_of_pod(max(standing, key=lambda pod: (pod.metadata.creation_timestamp or "", pod.metadata.uid)))
+    return _phase_of_pod(max(standing, key=_newness))
+
+
+def _newness(pod: Pod) -> tuple[bool, str, str]:
+    """One that was evicted stays beside the one that took its place, made perhaps within the same second."""
+    return not _is_over(pod), pod.metadata.creation_timestamp or "", pod.metadata.uid
+
+
+def _is_over(pod: Pod) -> bool:
+    return pod.status is not None and pod.status.phase in {"Failed", "Succeeded"}
 
 
 def _phase_of_pod(pod: Pod) -> tuple[WorkloadPhase, str | None]:
@@ -56,7 +64,7 @@ def _phase_of_pod(pod: Pod) -> tuple[WorkloadPhase, str | None]:
         return WorkloadPhase.FAILED, _OUT_OF_MEMORY
     if waiting in _HOPELESS:
         return WorkloadPhase.FAILED, waiting
-    if status.phase in {"Failed", "Succeeded"}:  # evicted, or its node went: the Deployment makes another one
+    if _is_over(pod):  # evicted, or its node went: the Deployment makes another one
         return WorkloadPhase.PENDING, status.reason or status.phase
     ready = _condition(status.conditions, "Ready")
     if ready is not None and ready.status == "True":
