@@ -1,4 +1,4 @@
-"""`make image` takes the first builder that works and hands it what the Dockerfile asks for; without one it says so."""
+"""`make image` takes the first builder that works, tells it what the Dockerfile asks for, or says that none does."""
 
 from __future__ import annotations
 
