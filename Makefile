@@ -16,8 +16,14 @@ run: $(VENV)/.run
 	@exec $(BIN)/python -I -S session_service/aiokit/child_launcher.py --parent $$PPID --death-signal 15 -- \
 		$(BIN)/session-service local --port "$(PORT)" --pods "$(PODS)" --data-dir "$(DATA_DIR)"
 
+# Acceptance tests measure processes and have the machine to themselves; the others share it. PYTEST_ARGS: one plain run.
 test: $(VENV)/.dev
+ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/acceptance
+	$(BIN)/python -m pytest -q tests/acceptance
+endif
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

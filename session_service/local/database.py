@@ -41,7 +41,7 @@ async def ensure_database(
 async def _declare_pods_dead(dsn: str) -> None:
     """No pod is left of an earlier run, however it ended, and none of this one has begun: nobody need observe that.
 
-    What they owned is adopted by this run's pods at once, and their simulators, gone with the run, are found to be so.
+    What they owned is adopted by this run's pods at once, and their simulators, gone with it, are found to be so.
     """
     connection = await asyncpg.connect(dsn, timeout=CONNECT_LIMIT_S, command_timeout=CREATE_LIMIT_S)
     try:
