@@ -85,7 +85,9 @@ def test_a_query_asks_for_metrics_and_labels_that_there_are(where: str) -> None:
 def test_a_query_groups_by_labels_that_its_metrics_have(where: str) -> None:
     known = samples()
     expression = expressions()[where]
-    have = {label for selector in selectors(expression) for label in known.get(selector.name or "", ())} | OF_PROMETHEUS
+    have = {
+        label for selector in selectors(expression) for label in known.get(selector.name or "", ())
+    } | OF_PROMETHEUS
     groups = re.findall(r"\b(?:by|on) \(([^)]*)\)", expression)
     assert {label.strip() for group in groups for label in group.split(",")} <= have
 
