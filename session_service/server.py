@@ -112,7 +112,10 @@ class SessionServer:
         self._auth = AuthClient(settings.auth, metrics=metrics)
         self._exchange = ExchangeClient(server.pod_name, metrics, loop.time)
         self._guard = TaskGuard(
-            on_error=metrics.background_error, on_pass=metrics.background_pass, expected=(UnavailableError,)
+            on_error=metrics.background_error,
+            on_pass=metrics.background_pass,
+            expected=(UnavailableError,),
+            logged_at_source=(DatabaseUnavailableError,),
         )
         self._membership = PodMembership(
             self._database.pods,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random as random_module
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
@@ -26,6 +27,7 @@ class KeyedQueue(Generic[K]):
     A poke carries no payload: the runner reads the present state, so the latest always wins. Pokes of a key that is
     waiting are one; pokes of a key that is running make it run once more afterwards. A runner that raises is logged,
     counted by ``on_error(name, error)`` and tried again after a growing wait; a poke meanwhile runs it at once.
+    ``logged_at_source`` errors are logged only at DEBUG: where they come from there is a line already, for all keys.
     The first poked key is the first to run.
 
     Must be created inside a running loop. Not thread-safe; every method but ``close`` and ``join`` is synchronous.
@@ -40,6 +42,7 @@ class KeyedQueue(Generic[K]):
         concurrency: int = 16,
         backoff: Backoff | None = None,
         on_error: Callable[[str, BaseException], None] = _ignore_error,
+        logged_at_source: tuple[type[Exception], ...] = (),
         random: Callable[[], float] = random_module.random,
     ) -> None:
         if concurrency < 1:
@@ -49,6 +52,7 @@ class KeyedQueue(Generic[K]):
         self._concurrency = concurrency
         self._backoff = backoff or Backoff(first_s=0.2, max_s=30.0)
         self._on_error = on_error
+        self._logged_at_source = logged_at_source
         self._random = random
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[K, None] = {}  # in the order of their pokes
@@ -149,8 +153,15 @@ class KeyedQueue(Generic[K]):
             failures = self._failures.get(key, 0) + 1
             self._failures[key] = failures
             wait_s = self._backoff.delay_s(failures, self._random)
-            log.exception(
-                "keyed_run_failed", queue=self._name, key=str(key), failures=failures, retry_in_s=round(wait_s, 3)
+            told = isinstance(error, self._logged_at_source)
+            log.log(
+                logging.DEBUG if told else logging.ERROR,
+                "keyed_run_failed",
+                queue=self._name,
+                key=str(key),
+                failures=failures,
+                retry_in_s=round(wait_s, 3),
+                **({"error": type(error).__name__} if told else {"exc_info": True}),
             )
             self._on_error(self._name, error)
             self.poke_later(key, wait_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random as random_module
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -40,7 +41,8 @@ class TaskGuard:
     exits non-zero. It never holds an exception, so leaving it unread makes no noise.
 
     ``on_error(name, error)`` is called for every pass that raised, ``on_pass(name, duration_s)`` for every pass that
-    did not: the place for metrics. Neither may raise. ``expected`` errors are logged without a traceback.
+    did not: the place for metrics. Neither may raise. ``expected`` errors are logged without a traceback, and
+    ``logged_at_source`` only at DEBUG: where they come from there is a line already, one for all loops.
 
     Must be created inside a running loop. Not thread-safe.
     """
@@ -51,10 +53,12 @@ class TaskGuard:
         on_error: Callable[[str, BaseException], None] = _ignore_error,
         on_pass: Callable[[str, float], None] = _ignore_pass,
         expected: tuple[type[Exception], ...] = (),
+        logged_at_source: tuple[type[Exception], ...] = (),
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._on_error = on_error
         self._expected = expected
+        self._logged_at_source = logged_at_source
         self._on_pass = on_pass
         self._random = random
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,8 +132,12 @@ class TaskGuard:
                 failures += 1
                 wait_s = backoff.delay_s(failures, self._random)
                 # A traceback of every loop every few seconds would bury what an outage's log is read for.
-                how = {"error": type(error).__name__} if isinstance(error, self._expected) else {"exc_info": True}
-                log.error("background_pass_failed", loop=name, failures=failures, retry_in_s=round(wait_s, 3), **how)
+                plain = isinstance(error, (*self._expected, *self._logged_at_source))
+                how = {"error": type(error).__name__} if plain else {"exc_info": True}
+                level = logging.DEBUG if isinstance(error, self._logged_at_source) else logging.ERROR
+                log.log(
+                    level, "background_pass_failed", loop=name, failures=failures, retry_in_s=round(wait_s, 3), **how
+                )
                 self._on_error(name, error)
             else:
                 failures = 0

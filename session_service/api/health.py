@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -115,7 +116,9 @@ class HealthState:
             async with asyncio.timeout(CHECK_LIMIT_S):
                 await check()
         except Exception as error:  # noqa: BLE001 - whatever a dependency fails with, the answer is DOWN
-            log.info("readiness_check_failed", check=name, error=type(error).__name__)
+            # Probes come every few seconds: the first failure tells it, the others say the same.
+            level = logging.DEBUG if self._checked.get(name) == _DOWN else logging.INFO
+            log.log(level, "readiness_check_failed", check=name, error=type(error).__name__)
             return _DOWN
         return _UP
 

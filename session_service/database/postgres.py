@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from session_service.config import DatabaseSettings
+from session_service.database.availability import Availability
 from session_service.errors import DatabaseUnavailableError, SessionNotFoundError, SessionServiceError
 from session_service.telemetry.metrics import Metrics
 
@@ -46,6 +47,8 @@ _CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
 }
 
 _NOT_DONE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# What goes wrong with one call on a server that is there, as its own line in the log; the rest makes an outage.
+_OF_ONE_CALL = (*_NOT_DONE, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 _AWAY = (
     asyncpg.OperatorInterventionError,  # class 57: shutdown, crash, start, and a statement_timeout
     asyncpg.LockNotAvailableError,  # 55P03: a lock_timeout
@@ -77,6 +80,7 @@ class Postgres:
         self._settings = settings
         self._metrics = metrics
         self._pool: asyncpg.Pool[Record] | None = None
+        self._availability = Availability()
 
     async def open(self) -> None:
         """Open the pool without connections: a pod starts, and says it is not ready, while PostgreSQL is away."""
@@ -158,9 +162,11 @@ class Postgres:
         while True:
             attempt += 1
             retry = attempt < _ATTEMPTS and loop.time() - started < REQUEST_LIMIT_S / 2
+            tried = _Try(operation, loop.time())
             try:
                 async with asyncio.timeout_at(started + REQUEST_LIMIT_S):
                     async with pool.acquire() as connection:
+                        tried.has_connection = True
                         try:
                             result = await call(connection)
                         except asyncpg.InternalClientError:
@@ -171,10 +177,11 @@ class Postgres:
                 self._metrics.db_operation_duration_seconds.labels(operation).observe(
                     time.perf_counter() - measured_from
                 )
+                self._availability.answered(loop.time())
                 return result
             except _NOT_DONE as error:
                 if not retry:
-                    self._failed(operation, error)
+                    self._failed(pool, tried, error)
                     raise DatabaseUnavailableError from error
             except asyncpg.IntegrityConstraintViolationError as error:
                 made = _CONSTRAINT_ERRORS.get(error.constraint_name or "")
@@ -185,22 +192,42 @@ class Postgres:
             except asyncpg.ReadOnlySQLTransactionError as error:
                 # A demoted primary: every connection of the pool leads to it.
                 await pool.expire_connections()
-                self._failed(operation, error)
+                self._failed(pool, tried, error)
                 raise DatabaseUnavailableError from error
             except _AWAY as error:  # before _UNUSABLE: 53300 is of class 53, and passes
                 if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
                     raise  # the driver refuses a parameter: a fault of ours, which no repetition mends
                 if not (retry and repeatable):
-                    self._failed(operation, error)
+                    self._failed(pool, tried, error)
                     raise DatabaseUnavailableError from error
             except _UNUSABLE as error:
-                self._failed(operation, error)
+                self._failed(pool, tried, error)
                 raise DatabaseUnavailableError from error
             await asyncio.sleep(_RETRY_PAUSE_S * attempt)
 
-    def _failed(self, operation: str, error: BaseException) -> None:
-        self._metrics.db_errors_total.labels(operation).inc()
-        log.warning("database_call_failed", operation=operation, error=type(error).__name__, detail=str(error))
+    def _failed(self, pool: asyncpg.Pool[Record], tried: _Try, error: BaseException) -> None:
+        self._metrics.db_errors_total.labels(tried.operation).inc()
+        now_s = asyncio.get_running_loop().time()
+        kind, detail = type(error).__name__, str(error) or f"no answer after {now_s - tried.started_s:.1f} s"
+        if tried.has_connection:
+            stage = "statement"
+        else:  # every connection is lent, or one is being made
+            stage = "pool" if pool.get_size() >= pool.get_max_size() else "connect"
+        if isinstance(error, _OF_ONE_CALL):
+            log.warning("database_call_failed", operation=tried.operation, stage=stage, error=kind, detail=detail)
+        else:
+            self._availability.failed(tried.operation, stage, kind, detail, tried.started_s)
+
+
+class _Try:
+    """One try of a call: how far it has come."""
+
+    __slots__ = ("has_connection", "operation", "started_s")
+
+    def __init__(self, operation: str, started_s: float) -> None:
+        self.operation = operation
+        self.started_s = started_s
+        self.has_connection = False
 
 
 async def _keep_state(_connection: asyncpg.Connection[Record]) -> None:

@@ -89,6 +89,7 @@ class Reconciler:
             self._reconcile,
             concurrency=_CONCURRENCY,
             on_error=lambda name, _error: metrics.background_errors_total.labels(name).inc(),
+            logged_at_source=(DatabaseUnavailableError,),
         )
 
     async def close(self) -> None:
@@ -262,6 +263,8 @@ class Reconciler:
             workload = await self._backend.create(self._spec(owned.simulator, creation.database_id))
         except BackendRefusedError as error:
             log.error("simulator_create_refused", simulator_id=owned.simulator.simulator_id, detail=error.detail)
+            if not owned.create_open_s:  # a refusal is an answer: nothing of this create is still to come
+                await self._repository.create_answered(owned.simulator.simulator_id, creation.until)
             await self._fail(owned, Step(Action.FAIL, error.reason))
             return True
         # Where an earlier one was sent, by whomever, its answer may still be to come.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from session_service import config
 from session_service.database.postgres import REQUEST_LIMIT_S, Postgres
@@ -17,6 +19,7 @@ from session_service.telemetry.metrics import Metrics
 from tests.support.servers import Database
 from tests.support.sql import Sql
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import eventually
 
 # Fails the first $2 times with SQLSTATE $1. The sequence is not rolled back: it counts the tries.
 FAILS = """
@@ -144,3 +147,58 @@ async def test_closing_does_not_wait_for_a_server_that_says_nothing(database: Da
         assert time.monotonic() - started <= 2
         with pytest.raises(DatabaseUnavailableError):
             await postgres.fetch_value("SELECT 1")
+
+
+# --- what the log says -------------------------------------------------------------------------------------------
+
+
+async def test_an_outage_is_one_line_with_its_cause_and_one_when_it_is_over(database: Database, sql: Sql) -> None:
+    """The first call meets a server that says nothing, the next ones a port where nobody listens."""
+    owner = urlsplit(database.owner_dsn)
+    assert owner.port is not None
+    async with TcpProxy(owner.port) as proxy:
+        postgres = Postgres(settings(database, DB_PORT=str(proxy.port)), Metrics())
+        await postgres.open()
+        with capture_logs() as logs:
+            assert await postgres.fetch_value("SELECT 1") == 1
+            proxy.go_silent()
+            with pytest.raises(DatabaseUnavailableError):
+                await postgres.fetch_value("SELECT 1", operation="silent")
+            proxy.speak()
+            proxy.refuse()
+            proxy.reset()
+            for _ in range(5):
+                with pytest.raises(DatabaseUnavailableError):
+                    await postgres.fetch_value("SELECT 1", operation="refused")
+            await proxy.accept()
+
+            async def told() -> bool:
+                assert await postgres.fetch_value("SELECT 1") == 1
+                return bool(logs[-1]["event"] == "database_back")
+
+            await eventually(told, within_s=5, what="the end of the outage in the log")
+        await postgres.close()
+    away, *between, back = logs
+    assert (away["log_level"], away["event"], away["operation"]) == ("error", "database_away", "silent")
+    assert (away["stage"], away["error"]) == ("statement", "TimeoutError")
+    assert re.fullmatch(r"no answer after \d\.\d s", away["detail"])
+    assert {(line["log_level"], line["stage"], line["error"]) for line in between} == {
+        ("debug", "connect", "ConnectionRefusedError")
+    }
+    assert (back["log_level"], back["away_s"] > 0) == ("info", True)
+
+
+async def test_a_lock_that_takes_too_long_is_no_outage(postgres: Postgres, sql: Sql) -> None:
+    with capture_logs() as logs, pytest.raises(DatabaseUnavailableError):
+        await postgres.fetch_value(CALL, "55P03", 9, operation="stuck")
+    assert [(line["log_level"], line["event"], line["operation"]) for line in logs] == [
+        ("warning", "database_call_failed", "stuck")
+    ]
+
+
+async def test_a_pool_without_a_free_connection_says_so(postgres: Postgres) -> None:
+    with capture_logs() as logs:
+        # Two connections, each taken for 2 s, then by the next two calls: the fifth has none in its time.
+        calls = (postgres.fetch_value("SELECT pg_sleep(30)", operation=f"call-{n}") for n in range(5))
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert "pool" in {line["stage"] for line in logs}

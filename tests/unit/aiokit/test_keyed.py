@@ -125,6 +125,19 @@ async def test_a_runner_that_raises_is_tried_again_and_disturbs_no_other() -> No
     assert [at for key, at in started if key == "good"] == [0]
     assert errors == [("reconciler", "bad")] * 4
     assert [line["failures"] for line in logs] == [1, 2, 3, 4]
+    assert {(line["log_level"], line["exc_info"]) for line in logs} == {("error", True)}
+    await queue.close()
+
+
+async def test_what_was_logged_where_it_comes_from_is_for_debugging_only() -> None:
+    async def run(_key: str) -> None:
+        raise ConnectionError
+
+    queue = KeyedQueue("reconciler", run, logged_at_source=(ConnectionError,))
+    with structlog.testing.capture_logs() as logs:
+        queue.poke("key")
+        await asyncio.sleep(0.1)
+    assert [(line["log_level"], line["error"]) for line in logs] == [("debug", "ConnectionError")]
     await queue.close()
 
 

@@ -75,6 +75,27 @@ async def test_a_pass_that_raises_is_told_and_tried_again_with_growing_waits() -
     assert guard.failed.cancelled()
 
 
+@pytest.mark.parametrize(
+    ("error", "level", "traceback"),
+    [(KeyError, "error", True), (OSError, "error", False), (ConnectionError, "debug", False)],
+)
+async def test_an_error_is_logged_as_what_is_known_of_it(
+    error: type[Exception], level: str, *, traceback: bool
+) -> None:
+    guard = TaskGuard(random=middle, expected=(OSError,), logged_at_source=(ConnectionError,))
+
+    async def body() -> None:
+        raise error
+
+    with structlog.testing.capture_logs() as logs:
+        guard.every("lease", 1, body)
+        await asyncio.sleep(0.5)
+        await guard.close()
+    assert [(line["log_level"], line["event"], "exc_info" in line) for line in logs] == [
+        (level, "background_pass_failed", traceback)
+    ]
+
+
 async def test_a_slow_loop_that_fails_keeps_its_interval() -> None:
     guard, passes = TaskGuard(random=middle), []
 
