@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -102,6 +103,7 @@ def _setting(
 
 
 _PORT = "a port number, 1 to 65535"
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -352,9 +354,13 @@ def check_for_serving(settings: Settings) -> None:
         _check_url("AUTH_SERVICE_URL", auth.service_url)
     backend = settings.simulator.backend
     if backend is SimulatorBackendName.KUBERNETES:
-        raise ConfigurationError(
-            "SIMULATOR_BACKEND", "process or service: this release has no Kubernetes backend yet", "kubernetes"
-        )
+        if not settings.simulator.image:
+            raise ConfigurationError("SIMULATOR_IMAGE", "a container image where SIMULATOR_BACKEND is kubernetes")
+        namespace = settings.simulator.namespace
+        if not namespace:
+            raise ConfigurationError("KUBERNETES_NAMESPACE", "a namespace where SIMULATOR_BACKEND is kubernetes")
+        if _NAMESPACE.fullmatch(namespace) is None:
+            raise ConfigurationError("KUBERNETES_NAMESPACE", "a namespace: a DNS label (RFC 1123)", repr(namespace))
     exchange = settings.simulator.exchange_service
     if backend is SimulatorBackendName.SERVICE and not exchange:
         raise ConfigurationError("EXCHANGE_MANAGER_SERVICE", "host:port where SIMULATOR_BACKEND is service")

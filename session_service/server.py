@@ -21,6 +21,8 @@ from session_service.api.routes import build_app
 from session_service.clients.auth import AuthClient
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.clients.exchange import ExchangeClient
+from session_service.clients.kubernetes import KubernetesClient
+from session_service.clients.kubernetes_access import load_access
 from session_service.config import Settings, ShutdownPolicy, SimulatorBackendName
 from session_service.database.manager import DatabaseManager
 from session_service.domain.events import EventType
@@ -37,6 +39,7 @@ from session_service.sessions.simulator_changes import SimulatorChanges
 from session_service.sessions.simulator_ops import SimulatorOps
 from session_service.sessions.sweeper import RENEW_EVERY_S, Sweeper
 from session_service.simulators.backend import SimulatorBackend
+from session_service.simulators.kubernetes_backend import KubernetesBackend
 from session_service.simulators.manager import SimulatorManager
 from session_service.simulators.orphan_sweep import OrphanSweep
 from session_service.simulators.own_teardowns import OwnTeardowns
@@ -126,7 +129,7 @@ class SessionServer:
             lease_s=settings.pod.lease_s,
             clock=loop.time,
         )
-        self._backend = _backend(settings)
+        self._backend = _backend(settings, self._environ, self._database, metrics)
         self._build_sessions(loop.time)
         self._build_websockets(loop.time)
         self._health = HealthState(
@@ -454,7 +457,9 @@ class SessionServer:
             self._ending = asyncio.ensure_future(self.shutdown(f"background loop {ended.result().name} ended"))
 
 
-def _backend(settings: Settings) -> SimulatorBackend:
+def _backend(
+    settings: Settings, environ: Mapping[str, str], database: DatabaseManager, metrics: Metrics
+) -> SimulatorBackend:
     simulator = settings.simulator
     match simulator.backend:
         case SimulatorBackendName.PROCESS:
@@ -463,4 +468,14 @@ def _backend(settings: Settings) -> SimulatorBackend:
             assert simulator.exchange_service is not None  # noqa: S101 - check_for_serving has seen to it
             return ServiceBackend(simulator.exchange_service)
         case SimulatorBackendName.KUBERNETES:
-            raise AssertionError("check_for_serving has refused it")
+            assert simulator.image is not None  # noqa: S101 - as above
+            assert simulator.namespace is not None  # noqa: S101
+            client = KubernetesClient(
+                simulator.namespace,
+                load_access=lambda: load_access(environ),
+                metrics=metrics,
+                clock=asyncio.get_running_loop().time,
+            )
+            return KubernetesBackend(
+                client, image=simulator.image, database_id=database.orphans.database_id, metrics=metrics
+            )

@@ -1,4 +1,4 @@
-"""A simulator's objects in Kubernetes (docs/simulators-on-kubernetes.md#objects): names, labels and manifests. Pure."""
+"""A simulator's objects (docs/simulators-on-kubernetes.md#objects): names, labels and manifests. Pure."""
 
 from __future__ import annotations
 

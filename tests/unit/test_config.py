@@ -170,6 +170,11 @@ def test_a_usual_development_pod_is_served() -> None:
     config.check_for_serving(config.load({"SIMULATOR_BACKEND": "process"}).settings)
 
 
+def test_a_pod_on_kubernetes_is_served() -> None:
+    environ = {"SIMULATOR_IMAGE": "registry.example/simulator:1", "KUBERNETES_NAMESPACE": "session-simulators"}
+    config.check_for_serving(config.load(environ).settings)
+
+
 @pytest.mark.parametrize(
     ("environ", "variable"),
     [
@@ -180,6 +185,12 @@ def test_a_usual_development_pod_is_served() -> None:
         ({"AUTH_MODE": "jwks", "JWKS_URL": "https://keys"}, "ALGORITHM"),
         ({"AUTH_MODE": "service"}, "AUTH_SERVICE_URL"),
         ({"AUTH_MODE": "service", "AUTH_SERVICE_URL": "auth:80"}, "AUTH_SERVICE_URL"),
+        ({"SIMULATOR_BACKEND": "kubernetes", "KUBERNETES_NAMESPACE": "n"}, "SIMULATOR_IMAGE"),
+        ({"SIMULATOR_BACKEND": "kubernetes", "SIMULATOR_IMAGE": "i"}, "KUBERNETES_NAMESPACE"),
+        (
+            {"SIMULATOR_BACKEND": "kubernetes", "SIMULATOR_IMAGE": "i", "KUBERNETES_NAMESPACE": "a.b"},
+            "KUBERNETES_NAMESPACE",
+        ),
         ({"SIMULATOR_BACKEND": "service"}, "EXCHANGE_MANAGER_SERVICE"),
         ({"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "ex:0"}, "EXCHANGE_MANAGER_SERVICE"),
         ({"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "ex:65536"}, "EXCHANGE_MANAGER_SERVICE"),
