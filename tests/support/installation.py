@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from typing import Generic, Protocol, TypeVar
 
 import asyncpg
 
@@ -14,22 +15,48 @@ from session_service.config import load as load_settings
 from session_service.database.postgres import Postgres
 from session_service.database.sql_files import load_queries
 from session_service.domain.simulator import DEFAULT_CASH, Simulator, SimulatorStatus
+from session_service.simulators.backend import SimulatorBackend
 from session_service.telemetry.metrics import Metrics
 from tests.support.invariants import violations
+from tests.support.mishaps import OutgoingCalls
 from tests.support.pod_parts import PodParts
 from tests.support.servers import Database
 from tests.support.service import SECRET_KEY
 from tests.support.sql import Sql
 from tests.support.workload_host import WorkloadHost
 
+
+class Host(Protocol):
+    """Where the workloads of an installation are, and what only a test asks of such a place.
+
+    ``overlaps``: simulators that were placed while another one of the same session stood, and which that was.
+    """
+
+    overlaps: list[tuple[str, str]]
+
+    def calls(self) -> OutgoingCalls:
+        """The calls of a pod that is to use this host."""
+
+    def platform(self, label: str, calls: OutgoingCalls) -> SimulatorBackend:
+        """The platform as a pod of one installation sees it."""
+
+    def workloads(self, label: str) -> dict[str, str]:
+        """What stands there at this moment: simulator id → uid."""
+
+    def states(self, label: str) -> dict[str, int]:
+        """Which of them have a state at their exchange: simulator id → its epoch."""
+
+
+H = TypeVar("H", bound=Host)
+
 SYMBOLS = ("AAPL",)
 AT_REST_WITHIN_S = 10.0
 
 
-class Installation:
+class InstallationOn(Generic[H]):
     """One database and its pods over a host that it may share; ``label`` is on its workloads."""
 
-    def __init__(self, label: str, settings: Settings, host: WorkloadHost, postgres: Postgres, sql: Sql) -> None:
+    def __init__(self, label: str, settings: Settings, host: H, postgres: Postgres, sql: Sql) -> None:
         self.label = label
         self.host = host
         self.sql = sql
@@ -41,12 +68,14 @@ class Installation:
 
     @contextlib.asynccontextmanager
     async def pod(self) -> AsyncIterator[PodParts]:
+        calls = self.host.calls()
         pod = PodParts(
             f"pod-{next(self._numbers)}",
             self._settings,
             self._postgres,
             self._queries,
-            self.host.backend(self.label),
+            self.host.platform(self.label, calls),
+            calls,
             self.metrics,
         )
         await pod.register()
@@ -116,8 +145,11 @@ class Installation:
         return None if row is None else (row["status"], row["reason"])
 
 
+Installation = InstallationOn[WorkloadHost]
+
+
 @contextlib.asynccontextmanager
-async def installation(database: Database, host: WorkloadHost) -> AsyncIterator[Installation]:
+async def installation(database: Database, host: H) -> AsyncIterator[InstallationOn[H]]:
     settings = load_settings(
         {**database.environ(), "SECRET_KEY": SECRET_KEY, "SIMULATOR_BACKEND": "process"}
     ).settings
@@ -125,16 +157,21 @@ async def installation(database: Database, host: WorkloadHost) -> AsyncIterator[
     await postgres.open()
     sql = await asyncpg.connect(database.owner_dsn)
     try:
-        yield Installation(database.name, settings, host, postgres, sql)
+        yield InstallationOn(database.name, settings, host, postgres, sql)
     finally:
         await sql.close()
         await postgres.close()
 
 
 async def running_simulator(pod: PodParts, session_id: str, user_id: str) -> Simulator:
+    """Ask for one and make rounds until it runs."""
     simulator, _ = await pod.simulators.create_simulator(session_id, user_id, SYMBOLS, DEFAULT_CASH)
-    await pod.quiet()
-    started = await pod.simulators.get(simulator.simulator_id, user_id)
-    assert started is not None
-    assert started.status is SimulatorStatus.RUNNING, started
-    return started
+    deadline = asyncio.get_running_loop().time() + AT_REST_WITHIN_S
+    while True:
+        await pod.quiet()
+        started = await pod.simulators.get(simulator.simulator_id, user_id)
+        assert started is not None
+        if started.status is SimulatorStatus.RUNNING:
+            return started
+        assert asyncio.get_running_loop().time() < deadline, started
+        await pod.round()

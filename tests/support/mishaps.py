@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -33,11 +33,14 @@ class Mishap(StrEnum):
 class OutgoingCalls:
     """Every call of one pod, counted from ``arm`` on. ``names``: those that were counted, for a failure's reader.
 
+    ``counted``: the names of the only calls that a mishap may come to; all, when None.
+
     ``happened`` is set when the mishap has come. Calls that are under way at a crash are carried out; that they were,
     the pod does not learn.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counted: Set[str] | None = None) -> None:
+        self._counted = counted
         self.names: list[str] = []
         self.happened = asyncio.Event()
         self._mishap: Mishap | None = None
@@ -78,8 +81,10 @@ class OutgoingCalls:
     ) -> T:
         """Make one call, unless it is the one of the mishap. Raises what the call raises, and ``unanswered``."""
         await self._alive.wait()
-        self.names.append(name)
-        if self._mishap is not None and self._at in {len(self.names), name}:
+        counts = self._counted is None or name in self._counted
+        if counts:
+            self.names.append(name)
+        if counts and self._mishap is not None and self._at in {len(self.names), name}:
             mishap, self._mishap = self._mishap, None
             return await self._suffer(mishap, call, unanswered, repeatable)
         self._under_way += 1

@@ -23,7 +23,6 @@ from session_service.database.simulators import SimulatorRepository
 from session_service.database.sql_files import Queries
 from session_service.domain.identity import ClientInfo, Identity
 from session_service.errors import (
-    BackendUnavailableError,
     DatabaseUnavailableError,
     ExchangeUnavailableError,
     UnavailableError,
@@ -46,6 +45,7 @@ class PodParts:
     """One incarnation. Its rounds are made when they are called: ``round`` makes each of them once.
 
     ``postgres`` and ``metrics`` are shared with other pods of the test; the connection to simulators is its own.
+    ``platform`` is what it calls by ``calls``.
     """
 
     def __init__(
@@ -54,13 +54,14 @@ class PodParts:
         settings: Settings,
         postgres: Postgres,
         queries: Queries,
-        backend: SimulatorBackend,
+        platform: SimulatorBackend,
+        calls: OutgoingCalls,
         metrics: Metrics,
     ) -> None:
         clock = asyncio.get_running_loop().time
         self.pod_id = f"{name}#1"
         self.name = name
-        self.calls = OutgoingCalls()
+        self.calls = calls
         statements = cast("Postgres", Watched(postgres, self.calls, DatabaseUnavailableError))
         self._exchange = ExchangeClient(name, metrics, clock)
         redis = Redis(settings.redis, CircuitBreaker("redis", clock=clock))  # nothing is ever sent
@@ -79,9 +80,6 @@ class PodParts:
         )
         running = RunningSimulators(clock)
         tokens = SimulatorTokens(self._simulator_key)
-        platform = cast(
-            "SimulatorBackend", Watched(backend, self.calls, lambda: BackendUnavailableError("no answer"))
-        )
         self.reconciler = Reconciler(
             simulators,
             platform,

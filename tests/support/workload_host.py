@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, cast
 
 import grpc
 
@@ -18,7 +19,9 @@ from exchange_simulator.fence import OwnerFence
 from exchange_simulator.service import ExchangeSimulatorService
 from exchange_simulator.sessions import Sessions
 from exchange_simulator.settings import Settings
-from session_service.simulators.backend import Workload, WorkloadPhase, WorkloadSpec
+from session_service.errors import BackendUnavailableError
+from session_service.simulators.backend import SimulatorBackend, Workload, WorkloadPhase, WorkloadSpec
+from tests.support.mishaps import OutgoingCalls, Watched
 
 FAILS_ON_THIS_PLATFORM = "CANNOT-START"  # a workload with this symbol ends as soon as it is created
 
@@ -61,6 +64,14 @@ class WorkloadHost(grpc.GenericRpcHandler):
     def backend(self, label: str) -> LabelledBackend:
         """The platform as one installation sees it: its own workloads."""
         return LabelledBackend(self, label)
+
+    def calls(self) -> OutgoingCalls:
+        return OutgoingCalls()
+
+    def platform(self, label: str, calls: OutgoingCalls) -> SimulatorBackend:
+        """``backend`` as one pod calls it."""
+        unanswered = partial(BackendUnavailableError, "no answer")
+        return cast("SimulatorBackend", Watched(self.backend(label), calls, unanswered))
 
     def workloads(self, label: str) -> dict[str, str]:
         """What stands there at this moment: simulator id → uid."""

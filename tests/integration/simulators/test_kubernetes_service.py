@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.api_client import ApiClient
 from tests.support.fake_kubernetes.cluster import NAMESPACE, Cluster, Fate, fake_cluster
+from tests.support.fake_kubernetes.kubelet import ProcessContainers
 from tests.support.fake_kubernetes.mishaps import Mishap
 from tests.support.service import Service
 from tests.support.sql import Sql
@@ -23,12 +24,14 @@ GONE_WITHIN_S = 20.0
 @pytest.fixture
 async def cluster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     """Its Services' names resolve in this process."""
-    async with fake_cluster(processes=True) as made:
+    containers = ProcessContainers()
+    async with fake_cluster(containers=containers) as made:
         real = grpc.aio.insecure_channel
         monkeypatch.setattr(
             grpc.aio, "insecure_channel", lambda target, **options: real(made.resolve(target), **options)
         )
         yield made
+    await containers.stop_all()
 
 
 @pytest.fixture
@@ -126,7 +129,7 @@ async def test_while_it_starts_it_is_not_asked_after(service: Service, api: ApiC
         return bool(statuses[0]["state"].get("waiting", {}).get("reason") == Fate.IMAGE)
 
     await eventually(told, within_s=10, what="its image cannot be had")
-    assert (await api.simulator(body["simulatorId"]))["status"] == "STARTING"
+    await api.simulator_is(body["simulatorId"], "STARTING")
     rounds = await resyncs(service)
     before = len(cluster.api.journal)
 

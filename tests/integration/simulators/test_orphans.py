@@ -39,6 +39,9 @@ class CreatesLate:
     async def get(self, simulator_id: str) -> Workload | None:
         return await self._real.get(simulator_id)
 
+    def observed(self, simulator_id: str) -> Workload | None:
+        return self._real.observed(simulator_id)
+
     async def list(self, database_id: str) -> list[Workload]:
         return await self._real.list(database_id)
 

@@ -1,4 +1,4 @@
-"""A cluster in the test's process: an API server, the controllers behind it, and, if wanted, real simulators."""
+"""A cluster in the test's process: an API server, the controllers behind it, and what runs in its Pods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.fake_kubernetes.api_server import ApiServer
-from tests.support.fake_kubernetes.kubelet import SimulatorProcess
+from tests.support.fake_kubernetes.kubelet import Containers
 from tests.support.fake_kubernetes.object_store import FOREGROUND, Key, Manifest, ObjectStore
 from tests.support.fake_kubernetes.roles import Role, shipped_role
 from tests.support.fake_kubernetes.validation import violations_of_restricted
@@ -42,7 +42,7 @@ class Cluster:
     Pods belong to their Deployments directly: nobody looks at ReplicaSets.
     """
 
-    def __init__(self, api: ApiServer, *, pod_delay_s: float, grace_s: float, processes: bool) -> None:
+    def __init__(self, api: ApiServer, *, pod_delay_s: float, grace_s: float, containers: Containers | None) -> None:
         self.api = api
         self.store = api.store
         self.fate = Fate.READY
@@ -50,8 +50,7 @@ class Cluster:
         self.collecting = True  # False: the garbage collector stands still, and nothing that is ending ends
         self._pod_delay_s = pod_delay_s
         self._grace_s = grace_s
-        self._processes = processes
-        self._running: dict[str, SimulatorProcess] = {}  # by the Pod's uid
+        self._containers = containers
         self._addresses = itertools.count(1)
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the Deployment's, Service's or Pod's uid
 
@@ -65,7 +64,7 @@ class Cluster:
         return {key.name: found for key, found in self.store.select("pods", NAMESPACE)}
 
     def is_empty(self) -> bool:
-        return not (self.deployments() or self.services() or self.pods() or self._running)
+        return not (self.deployments() or self.services() or self.pods())
 
     def resolve(self, target: str) -> str:
         """Where ``host:port`` leads: to the process behind that Service, as the cluster's DNS and proxies would."""
@@ -76,8 +75,10 @@ class Cluster:
         for pod in self.pods().values():
             labels = pod["metadata"]["labels"]
             selected = all(labels.get(name) == value for name, value in service["spec"]["selector"].items())
-            if selected and (process := self._running.get(pod["metadata"]["uid"])) is not None:
-                return f"127.0.0.1:{process.port}"
+            if selected and self._containers is not None:
+                address = self._containers.address(pod["metadata"]["uid"])
+                if address is not None:
+                    return address
         return "127.0.0.1:1"  # nobody listens
 
     def kubeconfig(self, path: Path, *, token: str = TOKEN) -> Path:
@@ -120,8 +121,6 @@ class Cluster:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            for uid in list(self._running):
-                await self._kill(uid)
 
     def _begin(self, uid: str, work: Any) -> None:
         if uid in self._tasks and not self._tasks[uid].done():
@@ -166,8 +165,8 @@ class Cluster:
         self.store.remove(key)
 
     async def _kill(self, uid: str) -> None:
-        if (process := self._running.pop(uid, None)) is not None:
-            await process.stop()
+        if self._containers is not None:
+            await self._containers.stop(uid)
 
     async def _place(self, deployment: Key, manifest: Manifest) -> None:
         """The Deployment's Pod, from nothing to where its fate takes it."""
@@ -201,8 +200,8 @@ class Cluster:
         )
         uid = pod["metadata"]["uid"]
         for status in _course(fate):
-            if status["phase"] == "Running" and self._processes and uid not in self._running:
-                self._running[uid] = await SimulatorProcess.start(template["spec"]["containers"][0])
+            if status["phase"] == "Running" and self._containers is not None and uid not in self._containers:
+                await self._containers.start(uid, template["spec"]["containers"][0])
             present = self.store.get(key)
             if present is None or "deletionTimestamp" in present["metadata"]:
                 await self._kill(uid)
@@ -255,14 +254,15 @@ async def fake_cluster(
     roles: Mapping[str, Role] | None = None,
     pod_delay_s: float = 0.0,
     grace_s: float = 0.0,
-    processes: bool = False,
+    containers: Containers | None = None,
     tls: ssl.SSLContext | None = None,
     port: int = 0,
 ) -> AsyncIterator[Cluster]:
-    """A cluster for as long as the block lasts; its Pods end with it. ``TOKEN`` has the shipped Role's rights."""
+    """A cluster for as long as the block lasts. ``TOKEN`` has the shipped Role's rights. Without ``containers``
+    nothing runs in its Pods."""
     api = ApiServer(ObjectStore(), NAMESPACE, {TOKEN: shipped_role()} if roles is None else roles, tls=tls, port=port)
     async with api:
-        cluster = Cluster(api, pod_delay_s=pod_delay_s, grace_s=grace_s, processes=processes)
+        cluster = Cluster(api, pod_delay_s=pod_delay_s, grace_s=grace_s, containers=containers)
         controllers = asyncio.create_task(cluster.run())
         try:
             yield cluster

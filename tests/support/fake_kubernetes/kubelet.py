@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 Manifest = dict[str, Any]
 
@@ -25,6 +25,21 @@ def expanded(variables: list[Manifest]) -> dict[str, str]:
     for variable in variables:
         environ[variable["name"]] = _REFERENCE.sub(replaced, variable.get("value", ""))
     return environ
+
+
+class Containers(Protocol):
+    """What runs in Pods, each known by its uid."""
+
+    def __contains__(self, uid: object) -> bool: ...
+
+    def address(self, uid: str) -> str | None:
+        """host:port of what runs there."""
+
+    async def start(self, uid: str, container: Manifest) -> None:
+        """Return when it is ready."""
+
+    async def stop(self, uid: str) -> None:
+        """Return when it has ended; at once where nothing runs."""
 
 
 class SimulatorProcess:
@@ -60,3 +75,28 @@ class SimulatorProcess:
         await self._process.wait()
         # The transport's own end, so that no pipe is left to the garbage collector.
         self._process._transport.close()  # type: ignore[attr-defined] # asyncio has no public way
+
+
+class ProcessContainers:
+    """Containers that are processes. Implements Containers."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, SimulatorProcess] = {}
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._processes
+
+    def address(self, uid: str) -> str | None:
+        process = self._processes.get(uid)
+        return None if process is None else f"127.0.0.1:{process.port}"
+
+    async def start(self, uid: str, container: Manifest) -> None:
+        self._processes[uid] = await SimulatorProcess.start(container)
+
+    async def stop(self, uid: str) -> None:
+        if (process := self._processes.pop(uid, None)) is not None:
+            await process.stop()
+
+    async def stop_all(self) -> None:
+        for uid in list(self._processes):
+            await self.stop(uid)
