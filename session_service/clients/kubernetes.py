@@ -25,6 +25,7 @@ from session_service.errors import (
     BackendRefusedError,
     BackendUnavailableError,
     CircuitOpenError,
+    ConfigurationError,
     KubernetesConflictError,
     KubernetesExpiredError,
     SessionServiceError,
@@ -259,7 +260,7 @@ class KubernetesClient:
         async with response:
             error = _error(response, await read_bounded(response, MAX_BODY_BYTES))
         if response.status == 401 and self._clock() - self._loaded_at_s > ACCESS_AGAIN_S:
-            await self._load()
+            await self._load_again()
         raise error
 
     async def _counted(self, operation: str, call: Callable[[], Awaitable[R]]) -> R:
@@ -276,6 +277,13 @@ class KubernetesClient:
 
     def _count(self, operation: str, status: str) -> None:
         self._metrics.external_service_requests_total.labels("kubernetes", operation, status).inc()
+
+    async def _load_again(self) -> None:
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                await self._load()
+        except (ConfigurationError, TimeoutError) as error:
+            log.warning("kubernetes_credentials_not_loaded", error=f"{type(error).__name__}: {error}")
 
     async def _load(self) -> None:
         self._loaded_at_s = self._clock()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from session_service.errors import ConfigurationError
+from session_service.errors import BackendUnavailableError, ConfigurationError
 
 if TYPE_CHECKING:  # at run time only where this backend is configured: the import takes 0.7 s and 40 MB
     from kubernetes_asyncio.client import Configuration
@@ -20,7 +20,10 @@ IN_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"  # set by the kubelet in every c
 
 
 class ApiAccess(msgspec.Struct, frozen=True):
-    """``authorization`` gives the header's present value: a service account's token is replaced every hour or so."""
+    """``authorization`` gives the header's present value: a service account's token is replaced every hour or so.
+
+    It raises BackendUnavailableError where there is none at present.
+    """
 
     url: str
     tls: ssl.SSLContext | None
@@ -82,7 +85,13 @@ async def _from_kubeconfig(configuration: Configuration, path: str) -> None:
 
 
 async def _authorization(configuration: Configuration) -> str | None:
-    value: str | None = await configuration.get_api_key_with_prefix("BearerToken")
+    """Raises BackendUnavailableError where a token is due to be read again and cannot be."""
+    from kubernetes_asyncio.config import ConfigException
+
+    try:
+        value: str | None = await configuration.get_api_key_with_prefix("BearerToken")
+    except (ConfigException, OSError) as error:
+        raise BackendUnavailableError(f"no credentials: {error}") from None
     return value
 
 
