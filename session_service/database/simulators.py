@@ -177,6 +177,10 @@ class SimulatorRepository:
         """``answered``: the ``until`` of the create that made it, where no other one is under way."""
         return await self._step("simulators.workload_created", owned, uid, endpoint, answered)
 
+    async def waiting(self, owned: OwnedSimulator, reason: str | None) -> Simulator | None:
+        """What keeps it in STARTING; None: nothing but time."""
+        return await self._step("simulators.waiting", owned, reason)
+
     async def running(self, owned: OwnedSimulator, endpoint: str) -> Simulator | None:
         return await self._step("simulators.running", owned, endpoint)
 

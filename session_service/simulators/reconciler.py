@@ -204,8 +204,9 @@ class Reconciler:
         simulator = owned.simulator
         simulator_id = simulator.simulator_id
         on_its_way = simulator.status in {SimulatorStatus.CREATING, SimulatorStatus.STARTING}
-        if self._is_known_to_wait(simulator):
-            self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+        observed = self._observed_step(simulator)
+        if observed is not None and observed.action is Action.WAIT:
+            await self._wait(owned, observed.reason)
             return False
         workload = await self._backend.get(simulator_id) if on_its_way else None
         creating = simulator.status is SimulatorStatus.CREATING
@@ -221,7 +222,7 @@ class Reconciler:
                 self._forget(simulator_id)
                 return False
             case Action.WAIT:
-                self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+                await self._wait(owned, step.reason)
                 return False
             case Action.FAIL:
                 await self._fail(owned, step)
@@ -240,15 +241,26 @@ class Reconciler:
             case Action.REMOVE_WORKLOAD:
                 return await self._remove(owned)
 
-    def _is_known_to_wait(self, simulator: Simulator) -> bool:
-        """Whether the watch says that there is nothing to do yet: the platform is not asked about each one again and
-        again. Anything else than waiting is done by the platform's present word only."""
+    def _observed_step(self, simulator: Simulator) -> Step | None:
+        """The next step by what the watch told: while that is to wait, the platform is not asked about each simulator
+        again and again. Anything else is done by the platform's present word only."""
         observed = self._backend.observed(simulator.simulator_id)
         if simulator.status is not SimulatorStatus.STARTING or observed is None:
-            return False
+            return None
         waited_s = self._waited_s(simulator.simulator_id)
-        step = next_step(simulator, observed, predecessor_remains=False, waited_s=waited_s)
-        return step.action is Action.WAIT
+        return next_step(simulator, observed, predecessor_remains=False, waited_s=waited_s)
+
+    async def _wait(self, owned: OwnedSimulator, reason: str | None) -> None:
+        """Look again later. What keeps a simulator from starting is told while it does, not only when it failed."""
+        simulator = owned.simulator
+        self._queue.poke_later(simulator.simulator_id, _LOOK_AGAIN_S)
+        if simulator.status is not SimulatorStatus.STARTING or reason == simulator.reason:
+            return
+        row = await self._repository.waiting(owned, reason)
+        if row is None:
+            await self._write_refused(owned)
+        else:
+            self._announce(row)
 
     async def _create(self, owned: OwnedSimulator) -> bool:
         """Say until when a create may take effect, then send it: nobody takes the simulator for gone before then."""

@@ -72,6 +72,16 @@ WHERE i.simulator_id = $1 AND i.session_id = owner.session_id
   AND i.status IN ('CREATING', 'STARTING') AND i.target = 'RUNNING'
 RETURNING i.*;
 
+-- name: simulators.waiting
+-- $5: what keeps it from starting, in the platform's words.
+WITH owner AS (
+    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
+)
+UPDATE simulator.instances i SET reason = $5
+FROM owner
+WHERE i.simulator_id = $1 AND i.session_id = owner.session_id AND i.status = 'STARTING' AND i.target = 'RUNNING'
+RETURNING i.*;
+
 -- name: simulators.running
 WITH owner AS (
     SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE

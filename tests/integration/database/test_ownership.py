@@ -292,6 +292,7 @@ METADATA_ROW = "SELECT 1 FROM session.session_metadata FOR UPDATE"
 OWNERS_WRITES = {
     "begin_create": ("CREATING", SIMULATOR_ROW),
     "workload_created": ("CREATING", SIMULATOR_ROW),
+    "waiting": ("STARTING", SIMULATOR_ROW),
     "running": ("STARTING", SIMULATOR_ROW),
     "stopped": ("STOPPING", SIMULATOR_ROW),
     "fail": ("RUNNING", SIMULATOR_ROW),
@@ -315,6 +316,7 @@ async def lay_out_write(
     writes: dict[str, Write] = {
         "begin_create": lambda: simulators.begin_create(owned, 10.0),
         "workload_created": lambda: simulators.workload_created(owned, "uid", "host:1"),
+        "waiting": lambda: simulators.waiting(owned, "why"),
         "running": lambda: simulators.running(owned, "host:1"),
         "stopped": lambda: simulators.stopped(owned),
         "fail": lambda: simulators.fail(owned, "why"),

@@ -63,6 +63,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "simulators.owned": ("i77",),
     "simulators.begin_create": ("i77", "s77", "pod#78", 1, 13.0),
     "simulators.workload_created": ("i77", "s77", "pod#78", 1, "uid", "host:1", None),
+    "simulators.waiting": ("i77", "s77", "pod#78", 1, "why"),
     "simulators.running": ("i77", "s77", "pod#78", 1, "host:1"),
     "simulators.stopped": ("i77", "s77", "pod#78", 1),
     "simulators.unsettled_of_pod": ("pod#7",),

@@ -97,6 +97,26 @@ async def test_what_will_not_run_fails_with_its_reason(
     await nothing_is_left(cluster, sql)
 
 
+async def test_what_keeps_it_waiting_is_told_while_it_waits(
+    service: Service, api: ApiClient, cluster: Cluster, sql: Sql
+) -> None:
+    cluster.fate = Fate.IMAGE
+    session_id = await api.open_session()
+    async with connect(service, sessionId=session_id) as client:
+        _, body = await api.call("POST", "/api/simulators", json={"sessionId": session_id})
+        simulator_id = body["simulatorId"]
+        while (told := await client.receive_type("simulator_status")).get("reason") != "ImagePullBackOff":
+            assert told["status"] == "STARTING"
+        assert (await api.simulator(simulator_id))["reason"] == "ImagePullBackOff"
+        # The image is there at last.
+        cluster.fate = Fate.READY
+        await cluster.evict(f"simulator-{simulator_id}")
+        while (told := await client.receive_type("simulator_status"))["status"] != "RUNNING":
+            assert told["status"] == "STARTING"
+        assert told.get("reason") is None
+    assert (await api.simulator(simulator_id))["reason"] is None
+
+
 async def test_a_create_that_is_refused_fails_at_once(
     service: Service, api: ApiClient, cluster: Cluster, sql: Sql
 ) -> None:
