@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 
-.PHONY: run test check format bench faults protos image lock clean
+.PHONY: run test test-image check format bench faults protos image lock clean
 
 # Tied to this make, so that a run ends with it, however it ends.
 run: $(VENV)/.run
@@ -21,9 +21,13 @@ test: $(VENV)/.dev
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/acceptance
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not image" --ignore=tests/acceptance
 	$(BIN)/python -m pytest -q tests/acceptance
 endif
+
+# What goes into the image, installed from its lock alone, and the image itself where buildah is there.
+test-image: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -rs -m image
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ class FaultTimes(msgspec.Struct, frozen=True):
     def settled_within_s(self) -> float:
         """From a pod's death to the last of what it left being looked after: a lease, the round that the observer was
         in when it began, the round that finds it over, and what a busy machine takes."""
-        return self.lease_s * 5 / 3 + 1.0
+        return self.lease_s * 5 / 3 + 3.0
 
     def environ(self) -> dict[str, str]:
         return {

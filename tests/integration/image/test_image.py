@@ -24,7 +24,7 @@ from tests.support.local_base import make_root_directory
 from tests.support.servers import Database, TestServers
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.image, pytest.mark.slow, pytest.mark.root]
 
 BUILD_LIMIT_S = 600.0
 COMMAND_LIMIT_S = 60.0

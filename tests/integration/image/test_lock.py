@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.image.conftest import LOCK, ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.image, pytest.mark.slow]
 
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "exchange_api", "exchange_simulator", "sql", "session_service")
 LIST_MIGRATIONS = """

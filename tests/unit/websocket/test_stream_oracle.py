@@ -504,7 +504,7 @@ async def turns(count: int) -> None:
 
 TestStreams = StreamMachine.TestCase
 TestStreams.settings = settings(
-    max_examples=2_000 if DEEP else 120,
+    max_examples=2_000 if DEEP else 60,
     stateful_step_count=80 if DEEP else 50,
     derandomize=not DEEP,
     deadline=None,
