@@ -209,6 +209,23 @@ async def test_a_watch_tells_what_comes_after_its_version(cluster: Cluster, clie
     assert {type_ for type_, _ in seen[1:]} == {"BOOKMARK"}
 
 
+async def test_an_event_may_come_in_many_pieces_and_several_in_one(
+    client: KubernetesClient, cluster: Cluster
+) -> None:
+    before = str(cluster.store.version)
+    for number in range(3):
+        large = manifest(f"s{number}")
+        large["metadata"]["annotations"]["notes"] = "\N{EURO SIGN}" * 100_000  # beyond any buffer of the connection
+        await client.create(DEPLOYMENTS, large)
+    names = []
+    async for event in client.watch(DEPLOYMENTS, SELECTOR, before, timeout_s=1, silence_limit_s=5):
+        if event.type == "ADDED":
+            item = DEPLOYMENTS.item.decode(event.object)
+            names.append(item.metadata.name)
+            assert len((item.metadata.annotations or {})["notes"]) == 100_000
+    assert names == ["simulator-s0", "simulator-s1", "simulator-s2"]
+
+
 async def test_a_watch_from_a_version_that_is_gone_has_expired(cluster: Cluster, client: KubernetesClient) -> None:
     before = str(cluster.store.version)
     await client.create(DEPLOYMENTS, manifest("a"))
