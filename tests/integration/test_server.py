@@ -31,7 +31,7 @@ class CannotDrain(PodRepository):
     def __init__(self, real: PodRepository) -> None:
         self.__dict__ = real.__dict__
 
-    async def start_draining(self, pod_id: str) -> bool:
+    async def start_draining(self, pod_id: str) -> dict[str, int]:
         raise RuntimeError(pod_id)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -46,7 +47,7 @@ async def watcher(database: Database) -> AsyncIterator[Sql]:
     await connection.close()
 
 
-async def until_waiting(watcher: Sql, task: asyncio.Future[object]) -> None:
+async def until_waiting(watcher: Sql, task: asyncio.Future[Any]) -> None:
     """Return when a statement of this database waits for a lock, or ``task`` has ended without waiting."""
 
     async def waits() -> bool:
