@@ -85,6 +85,15 @@ async def test_the_end_of_a_session_takes_its_objects_along(
     await nothing_is_left(cluster, sql)
 
 
+async def test_the_last_pod_leaves_no_object(service: Service, api: ApiClient, cluster: Cluster) -> None:
+    session_id = await api.open_session()
+    await api.start_simulator(session_id)
+    await ApiClient(service.http, "user-2").start_simulator(await ApiClient(service.http, "user-2").open_session())
+    assert len(cluster.deployments()) == 2
+    await service.server.shutdown("test over")
+    assert cluster.is_empty()
+
+
 @pytest.mark.parametrize("fate", [Fate.MEMORY, Fate.CRASH])
 async def test_what_will_not_run_fails_with_its_reason(
     service: Service, api: ApiClient, cluster: Cluster, sql: Sql, fate: Fate
