@@ -133,6 +133,8 @@ async def bare_server(dsn: str, port: int) -> Callable[[], Awaitable[None]]:
     queries = load_queries()
     pool = await asyncpg.create_pool(dsn, min_size=POOL_SIZE, max_size=POOL_SIZE, init=_json_codec, reset=_no_reset)
     find, open_ = queries["sessions.find_by_device"], queries["sessions.open"]
+    # The pod owns what both make: else it would adopt the bare handler's sessions while it is measured itself.
+    pod_id = await pool.fetchval("SELECT pod_id FROM session.pods")
 
     async def handle(request: web.Request) -> web.Response:
         user_id = request.headers[BARE_USER_HEADER]
@@ -146,7 +148,7 @@ async def bare_server(dsn: str, port: int) -> Callable[[], Awaitable[None]]:
                         "sse_connections": 0, "connection_quality": "GOOD", "ip_address": "127.0.0.1"}  # fmt: skip
             async with pool.acquire() as connection:
                 row = await connection.fetchrow(
-                    open_, str(uuid.uuid4()), user_id, device_id, 3600.0, 1_000_000, metadata
+                    open_, str(uuid.uuid4()), user_id, device_id, 3600.0, 1_000_000, metadata, pod_id
                 )
         assert row is not None
         answer = {
@@ -272,13 +274,13 @@ async def main(pipe: Connection, directory: Path) -> dict[str, Any]:
         await maintenance.close()
         await migrate(postgres.dsn(), service_role="session_service", service_password=password)
         pod_port, bare_port = free_port(), free_port()
-        close_bare = await bare_server(postgres.dsn(), bare_port)
         pod = await pod_server(postgres, password, valkey, pod_port)
+        close_bare = await bare_server(postgres.dsn(), bare_port)
         try:
             return await compare(pod_port, bare_port, pipe)
         finally:
-            await pod.shutdown("benchmark over")
             await close_bare()
+            await pod.shutdown("benchmark over")
     finally:
         await valkey.stop()
         await postgres.stop()
