@@ -62,7 +62,6 @@ EVERY = [
 ]
 THE_MOST_TELLING = [
     Case(Fault.KILLED, When.DURING, (1, 2, 3)),
-    Case(Fault.FROZEN, When.BEFORE, (1, 2)),
     Case(Fault.FROZEN, When.DURING, (3,)),
     Case(Fault.RESTARTED, When.AFTER, (1, 2, 3)),
 ]
