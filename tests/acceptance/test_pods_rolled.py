@@ -82,7 +82,8 @@ async def test_rolling_restart_under_load(
         assert set(statuses) <= {200, 201}
         assert p99(pauses_s) <= PAUSE_P99_S
         assert max(moves) <= 1
-        assert {client.pods[-1] for client in clients} <= {"pod-4", "pod-5", "pod-6"}  # a busy machine may leave one out
+        # How they spread over the new ones depends on how fast a busy machine starts those.
+        assert {client.pods[-1] for client in clients} <= {"pod-4", "pod-5", "pod-6"}
         assert max(exits_s) <= times.grace_period_s - EXITS_BEFORE_GRACE_S
         await check_cluster_invariants(cluster, within_s=times.settled_within_s)
 
