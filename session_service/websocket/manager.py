@@ -544,10 +544,6 @@ class WebSocketManager:
             simulator.simulator_id, simulator.status.value, simulator.reason, simulator.changed_in
         )
 
-    def session_ids(self) -> tuple[str, ...]:
-        """Sessions with a connection here."""
-        return self.registry.session_ids()
-
     def _end(self, connections: Iterable[ClientConnection], reason: str) -> None:
         outgoing = self._emitters.session_ended(reason)
         for connection in connections:

@@ -39,7 +39,7 @@ async def test_a_socket_closed_during_an_outage_is_uncounted_after_it(
         cut(way)
 
     async def is_closed_here() -> bool:
-        return not service.server._websockets.session_ids()
+        return not service.server._websockets.registry.session_ids()
 
     await eventually(is_closed_here, within_s=5, what="the socket's end")
     assert await sql.fetchval("SELECT count(*) FROM session.sockets") == 1
