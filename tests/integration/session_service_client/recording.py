@@ -37,6 +37,11 @@ async def until(condition: Callable[[], object], what: str, *, within_s: float =
     await eventually(check, within_s=within_s, what=what)
 
 
+async def reconnected(client: SessionClient, times: int) -> None:
+    """Wait until it has. Counted, not looked at: it may be back before anybody has seen it away."""
+    await until(lambda: client.statistics.reconnects == times, f"reconnected {times} times; {client.statistics}")
+
+
 async def streaming(client: SessionClient, more: int = 3) -> None:
     """Wait until so many more frames have come."""
     wanted = client.statistics.frames + more

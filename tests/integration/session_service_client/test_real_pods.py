@@ -24,7 +24,7 @@ from session_service_client import (
     TransportError,
 )
 
-from tests.integration.session_service_client.recording import Recording, streaming, until
+from tests.integration.session_service_client.recording import Recording, reconnected, streaming, until
 from tests.support.service import Service, bearer, token
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
@@ -101,10 +101,9 @@ async def test_a_cut_connection_is_resumed_without_a_gap(trading_service: Servic
     ):
         await client.start_simulator()
         await streaming(client)
-        for _ in range(3):
+        for cut in range(1, 4):
             proxy.reset()
-            await until(lambda: not client.connected, "the loss")
-            await until(lambda: client.connected, "the next connection")
+            await reconnected(client, cut)
             await streaming(client)
         statistics = client.statistics
         assert client.session_id is not None
@@ -151,7 +150,7 @@ async def test_a_filter_holds_over_the_next_socket(trading_service: Service) -> 
         await until(lambda: set(client.view.quotes) == {"MSFT"}, "the snapshot of the filter")
         told.events.clear()
         client.drop_connection()
-        await until(lambda: client.statistics.reconnects == 1, "the next socket")
+        await reconnected(client, 1)
         await streaming(client)
     assert {quote.symbol for one in told.of(ExchangeData) for quote in one.quotes} == {"MSFT"}
 
