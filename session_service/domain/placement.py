@@ -79,6 +79,7 @@ class Standing(StrEnum):
 
     ENDED = "ended"  # the session is gone
     FENCED = "fenced"  # another pod has it, or nobody: demote, and touch it no more
+    RENEWED = "renewed"  # it is the owner under a later epoch: only what it wrote under is past
     KEPT = "kept"  # it is still the owner: the row it wanted to change has changed
 
 
@@ -86,7 +87,9 @@ def standing(now: Ownership | None, pod_id: str, epoch: int) -> Standing:
     """Where the pod that wrote as the owner under ``epoch`` stands, by the row as it is now."""
     if now is None:
         return Standing.ENDED
-    return Standing.KEPT if (now.pod_id, now.epoch) == (pod_id, epoch) else Standing.FENCED
+    if now.pod_id != pod_id:
+        return Standing.FENCED
+    return Standing.KEPT if now.epoch == epoch else Standing.RENEWED
 
 
 def next_epoch(epoch: int, highest_seen: int = 0) -> int:

@@ -166,3 +166,18 @@ async def test_an_owner_whose_claim_postgresql_forgot_goes_above_what_the_simula
         await a.server._exchange.heartbeat(address, fence=Fence(7, "forgotten#1"))
     assert (await ApiClient(a.http).simulator(simulator_id))["status"] == "RUNNING"
     assert await metric_total(a, "session_stale_writes_refused_total") == 0
+
+
+async def test_what_an_owner_wrote_before_it_raised_its_epoch_is_no_stale_write(
+    pods: tuple[Service, Service], sql: Sql
+) -> None:
+    a, _b = pods
+    session_id = await ApiClient(a.http).open_session()
+    simulator_id = await ApiClient(a.http).start_simulator(session_id)
+    reconciler = a.server._reconciler
+    assert await a.server._ownership.outranked(session_id, 1, 7)
+    reconciler._heartbeats.sent(session_id, 1)  # answered before that, and recorded only now
+    await reconciler.record_heartbeats()
+    assert await owner(sql) == (pod_id(a), 8)
+    assert await metric_total(a, "session_stale_writes_refused_total") == 0
+    assert simulator_id in reconciler._held

@@ -80,7 +80,7 @@ def test_two_pods_with_clients_never_take_a_session_from_each_other_in_turn(firs
     [
         (None, Standing.ENDED),
         (Ownership("s", "pod#1", 4), Standing.KEPT),
-        (Ownership("s", "pod#1", 5), Standing.FENCED),  # taken again by itself: what it wrote under is past
+        (Ownership("s", "pod#1", 5), Standing.RENEWED),  # raised, or taken again by itself
         (Ownership("s", "pod#2", 5), Standing.FENCED),
         (Ownership("s", "pod#2", 4), Standing.FENCED),
         (Ownership("s", None, 4), Standing.FENCED),
