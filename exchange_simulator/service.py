@@ -80,6 +80,7 @@ class ExchangeSimulatorService:
         self._sessions = sessions
         self._loop = loop
         self._fence = fence
+        self._only_session = settings.session_id  # empty: any
         self._stopping = False
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -116,6 +117,8 @@ class ExchangeSimulatorService:
             )
         except StartRefusedError as error:
             return StartSimulatorResponse(success=False, error_message=str(error))
+        if self._settings.single_session:
+            self._only_session = session.session_id  # for good: a stop does not make it another's
         session.heard_at_s = self._loop.time()
         return StartSimulatorResponse(success=True, simulator_id=session.simulator_id)
 
@@ -215,7 +218,7 @@ class ExchangeSimulatorService:
         settings = self._settings
         if settings.token and not hmac.compare_digest(caller.token.encode(), settings.token.encode()):
             raise TokenRefusedError
-        if settings.session_id and session_id != settings.session_id:
+        if self._only_session and session_id != self._only_session:
             raise OtherSessionError
         session = self._sessions.find(session_id)
         present = session.simulator_id if session is not None else settings.simulator_id

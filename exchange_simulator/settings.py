@@ -22,12 +22,14 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one process. Empty identities mean that the process serves any session."""
+    """Settings of one process. Without a session id it serves any session, unless ``single_session``."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     """0: any free port."""
     session_id: str = ""
+    single_session: bool = False
+    """The first session that is started is the only one that is ever served."""
     simulator_id: str = ""
     user_id: str = ""
     """Only logged."""
@@ -57,6 +59,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         host=known.get("HOST", DEFAULT_HOST),
         port=whole(known, "PORT", DEFAULT_PORT, 0, 65_535),
         session_id=known.get("SESSION_ID", ""),
+        single_session=flag(known, "SINGLE_SESSION"),
         simulator_id=known.get("SIMULATOR_ID", ""),
         user_id=known.get("USER_ID", ""),
         token=known.get("SIMULATOR_TOKEN", ""),

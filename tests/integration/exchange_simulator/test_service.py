@@ -295,6 +295,25 @@ async def test_a_process_of_one_session_refuses_others(serve: Serve) -> None:
     assert snapshot.portfolio.cash_balance == 7
 
 
+async def test_a_process_of_a_single_session_is_the_first_ones_for_good(serve: Serve) -> None:
+    """Also when that one was stopped, or dropped for its silence: what it left is nobody else's to find."""
+    client = await serve(single_session=True, simulator_id="sim")
+    stop = pb.StopSimulatorRequest(session_id=SESSION)
+    assert (await client.StopSimulator(pb.StopSimulatorRequest(session_id="another"))).success  # binds nothing
+    refused = await client.StartSimulator(start_request("another", initial_cash=-1))
+    assert not refused.success  # nor does this
+    for _ in range(2):
+        assert (await client.StartSimulator(start_request())).simulator_id == "sim"
+        for again in range(2):
+            for call in (
+                client.StartSimulator(start_request("another")),
+                client.StopSimulator(pb.StopSimulatorRequest(session_id="another")),
+                client.StreamExchangeData(pb.StreamRequest(session_id="another")).read(),
+            ):
+                assert await status_of(call) is grpc.StatusCode.FAILED_PRECONDITION, again
+            assert (await client.StopSimulator(stop)).success
+
+
 async def test_a_call_meant_for_a_predecessor_is_refused(serve: Serve) -> None:
     client = await serve()
     mine, late = (("x-simulator-id", "second"),), (("x-simulator-id", "first"),)

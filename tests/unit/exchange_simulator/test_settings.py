@@ -32,11 +32,13 @@ def test_everything_set() -> None:
             "UPDATE_INTERVAL_MS": "50",
             "HEARTBEAT_TTL_S": "0.5",
             "ALLOW_SHORT": "true",
+            "SINGLE_SESSION": "true",
         }
     )
     assert (settings.symbols, settings.cash, settings.seed) == (("A", "BRK.B"), 12.5, -4)
     assert (settings.session_id, settings.simulator_id, settings.token) == ("ses", "sim", "secret")
     assert settings.allow_short
+    assert settings.single_session
     assert "secret" not in repr(settings)
 
 
@@ -54,6 +56,7 @@ def test_everything_set() -> None:
         ("INITIAL_SYMBOLS", "AAPL,no good"),
         ("HEARTBEAT_TTL_S", "0"),
         ("ALLOW_SHORT", "perhaps"),
+        ("SINGLE_SESSION", "several"),
         ("LOG_LEVEL", "LOUD"),
     ],
 )
