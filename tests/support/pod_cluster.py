@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -28,6 +28,7 @@ ENDS_WITHIN_S = 60.0
 
 class PodCluster:
     """Pods named pod-1, pod-2, …: ``pods``, oldest first. ``environ_of``: what one pod, by its name, has of its own.
+    ``launcher``: what each is started through.
 
     ``http`` goes through ``balancer``, a connection for every call. ``urls()`` is what that chooses from: pods that
     were ready when they were asked last, the newest first; all of them where none is.
@@ -41,6 +42,7 @@ class PodCluster:
         environ: Mapping[str, str],
         *,
         environ_of: Callable[[str], Mapping[str, str]] = lambda _name: {},
+        launcher: Sequence[str] = (),
     ) -> None:
         self.pods: list[PodProcess] = []
         self.database = database
@@ -50,6 +52,7 @@ class PodCluster:
         self._directory = directory
         self._environ = {**database.environ(), **workloads.environ, **environ}
         self._environ_of = environ_of
+        self._launcher = launcher
         self._numbers = itertools.count(1)
         self._exits = AsyncExitStack()
         self._ready: list[str] = []
@@ -96,7 +99,8 @@ class PodCluster:
     async def add(self) -> PodProcess:
         """One pod more; it is ready."""
         name = f"pod-{next(self._numbers)}"
-        pod = PodProcess(self._directory / name, {**self._environ, **self._environ_of(name)}, name=name)
+        environ = {**self._environ, **self._environ_of(name)}
+        pod = PodProcess(self._directory / name, environ, name=name, launcher=self._launcher)
         await self._exits.enter_async_context(pod)
         self.pods.append(pod)  # started: whoever looks at it finds a process
         await pod.is_ready(within_s=STARTED_WITHIN_S)

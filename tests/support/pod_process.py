@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -28,9 +28,17 @@ class PodProcess:
 
     ``http`` has its base URL. Its output, both kinds, of all its starts, is in ``output``. ``started_at`` is the
     ``time.monotonic()`` of the latest start; ``terminated_at`` that of the SIGTERM since, if there was one.
+    ``launcher`` begins its command line, and is replaced by it.
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], *, name: str = "pod-under-test") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environ: Mapping[str, str],
+        *,
+        name: str = "pod-under-test",
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -39,6 +47,7 @@ class PodProcess:
         self.started_at = 0.0
         self.terminated_at: float | None = None
         self._directory = directory
+        self._launcher = launcher
         self._log = directory / f"{name}-{self.port}.log"
         self._environ = {
             "PATH": os.environ["PATH"],
@@ -88,6 +97,7 @@ class PodProcess:
         self._directory.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
+                *self._launcher,
                 sys.executable,
                 *("-m", "session_service", "serve"),
                 env=self._environ,

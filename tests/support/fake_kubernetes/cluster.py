@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.support.fake_kubernetes.api_server import ApiServer
 from tests.support.fake_kubernetes.kubelet import Containers
+from tests.support.fake_kubernetes.network import ServiceNetwork
 from tests.support.fake_kubernetes.object_store import FOREGROUND, Key, Manifest, ObjectStore
 from tests.support.fake_kubernetes.roles import Role, shipped_role
 from tests.support.fake_kubernetes.validation import violations_of_restricted
@@ -42,7 +43,15 @@ class Cluster:
     Pods belong to their Deployments directly: nobody looks at ReplicaSets.
     """
 
-    def __init__(self, api: ApiServer, *, pod_delay_s: float, grace_s: float, containers: Containers | None) -> None:
+    def __init__(
+        self,
+        api: ApiServer,
+        *,
+        pod_delay_s: float,
+        grace_s: float,
+        containers: Containers | None,
+        network: ServiceNetwork | None,
+    ) -> None:
         self.api = api
         self.store = api.store
         self.fate = Fate.READY
@@ -51,6 +60,7 @@ class Cluster:
         self._pod_delay_s = pod_delay_s
         self._grace_s = grace_s
         self._containers = containers
+        self._network = network
         self._addresses = itertools.count(1)
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the Deployment's, Service's or Pod's uid
 
@@ -113,6 +123,8 @@ class Cluster:
             while True:
                 seen = self.store.version
                 self._collect()
+                if self._network is not None:
+                    self._network.resolve_only(self.store.names("services", NAMESPACE))
                 for key, found in self.store.select("deployments", NAMESPACE):
                     if "deletionTimestamp" not in found["metadata"] and not self._has_pod(found["metadata"]["uid"]):
                         self._begin(found["metadata"]["uid"], self._place(key, found))
@@ -255,14 +267,15 @@ async def fake_cluster(
     pod_delay_s: float = 0.0,
     grace_s: float = 0.0,
     containers: Containers | None = None,
+    network: ServiceNetwork | None = None,
     tls: ssl.SSLContext | None = None,
     port: int = 0,
 ) -> AsyncIterator[Cluster]:
     """A cluster for as long as the block lasts. ``TOKEN`` has the shipped Role's rights. Without ``containers``
-    nothing runs in its Pods."""
+    nothing runs in its Pods. The names of its Services resolve in ``network``."""
     api = ApiServer(ObjectStore(), NAMESPACE, {TOKEN: shipped_role()} if roles is None else roles, tls=tls, port=port)
     async with api:
-        cluster = Cluster(api, pod_delay_s=pod_delay_s, grace_s=grace_s, containers=containers)
+        cluster = Cluster(api, pod_delay_s=pod_delay_s, grace_s=grace_s, containers=containers, network=network)
         controllers = asyncio.create_task(cluster.run())
         try:
             yield cluster

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
+
+from tests.support.fake_kubernetes.network import ServiceNetwork
 
 Manifest = dict[str, Any]
 
-_LISTENING = re.compile(rb"listening on 127\.0\.0\.1:(\d+)")
+_LISTENING = re.compile(rb"listening on (127(?:\.\d+){3}:\d+)")
 _REFERENCE = re.compile(r"\$(\$|\([-._A-Za-z0-9]+\))")
 
 
@@ -43,21 +48,23 @@ class Containers(Protocol):
 
 
 class SimulatorProcess:
-    """One container's process, on a port of this machine."""
+    """One container's process. ``address`` is its host:port."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
         self._process = process
-        self.port = port
+        self.address = address
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @classmethod
-    async def start(cls, container: Manifest) -> SimulatorProcess:
-        assert container["args"] == ["exchange-simulator"]
-        given = expanded(container["env"])
-        assert given.pop("PORT") == "50055"
+    async def start(cls, environ: Mapping[str, str]) -> SimulatorProcess:
+        """Return when it listens, as ``HOST`` and ``PORT`` say."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-P", "-m", "exchange_simulator"),
-            env={**given, "HOST": "127.0.0.1", "PORT": "0", "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"]},
+            env={**environ, "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"]},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -67,7 +74,7 @@ class SimulatorProcess:
             line = await process.stdout.readline()
         match = _LISTENING.search(line)
         assert match is not None, line
-        return cls(process, int(match[1]))
+        return cls(process, match[1].decode())
 
     async def stop(self) -> None:
         if self._process.returncode is None:
@@ -78,25 +85,52 @@ class SimulatorProcess:
 
 
 class ProcessContainers:
-    """Containers that are processes. Implements Containers."""
+    """Containers that are processes. Implements Containers.
 
-    def __init__(self) -> None:
+    ``network``: each listens where its Service's name leads, on the port that its manifest says; without one, on any
+    port of 127.0.0.1. ``environ``: what all have beside their own variables. ``starts_at_once``: the others wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: ServiceNetwork | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        starts_at_once: int | None = None,
+    ) -> None:
+        self._network = network
+        self._environ = environ
+        self._starting: contextlib.AbstractAsyncContextManager[None] = (
+            contextlib.nullcontext() if starts_at_once is None else asyncio.Semaphore(starts_at_once)
+        )
         self._processes: dict[str, SimulatorProcess] = {}
 
     def __contains__(self, uid: object) -> bool:
         return uid in self._processes
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run, by their Pods' uids."""
+        return {uid: process.pid for uid, process in self._processes.items()}
+
     def address(self, uid: str) -> str | None:
         process = self._processes.get(uid)
-        return None if process is None else f"127.0.0.1:{process.port}"
+        return None if process is None else process.address
 
     async def start(self, uid: str, container: Manifest) -> None:
-        self._processes[uid] = await SimulatorProcess.start(container)
+        assert container["args"] == ["exchange-simulator"]
+        given = expanded(container["env"])
+        assert given["PORT"] == "50055"
+        if self._network is None:
+            place = {"HOST": "127.0.0.1", "PORT": "0"}
+        else:
+            place = {"HOST": self._network.address(f"simulator-{given['SIMULATOR_ID']}")}
+        async with self._starting:
+            self._processes[uid] = await SimulatorProcess.start({**self._environ, **given, **place})
 
     async def stop(self, uid: str) -> None:
         if (process := self._processes.pop(uid, None)) is not None:
             await process.stop()
 
     async def stop_all(self) -> None:
-        for uid in list(self._processes):
-            await self.stop(uid)
+        await asyncio.gather(*(self.stop(uid) for uid in list(self._processes)))

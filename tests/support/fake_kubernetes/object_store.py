@@ -54,6 +54,9 @@ class ObjectStore:
             if (key.plural, key.namespace) == (plural, namespace)
         ]
 
+    def names(self, plural: str, namespace: str) -> list[str]:
+        return [key.name for key in self._objects if (key.plural, key.namespace) == (plural, namespace)]
+
     def dependents(self, uid: str) -> Iterator[tuple[Key, Manifest]]:
         for key, found in sorted(self._objects.items()):
             if uid in {owner["uid"] for owner in found["metadata"].get("ownerReferences", ())}:
