@@ -77,10 +77,11 @@ INSERT INTO session.sweeper DEFAULT VALUES;
 
 -- Who looks after a session's simulators. The row is made with the session and goes with it. Its epoch rises with each
 -- claim and never falls: simulators refuse the calls of an earlier one, and every write of an owner locks this row
--- first, in the same statement, so that none gets through behind a claim.
+-- first, in the same statement, so that none gets through behind a claim. The pod is named without a foreign key, which would
+-- lock its row for each session that is made; one without a row counts as dead.
 CREATE TABLE session.ownership (
     session_id TEXT PRIMARY KEY REFERENCES session.active_sessions (session_id) ON DELETE CASCADE,
-    pod_id TEXT REFERENCES session.pods (pod_id) ON DELETE SET NULL,
+    pod_id TEXT,
     epoch BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX idx_ownership_pod_id ON session.ownership (pod_id);
@@ -737,7 +738,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- A pod leaves: its row goes, its sockets with it, and what it owned is released by the foreign key.
+-- A pod leaves: its row goes, its sockets with it, and what it owned is released.
 CREATE FUNCTION session.bury_pod(p_pod_id TEXT) RETURNS INTEGER AS $$
 DECLARE
     orphaned TEXT[];
@@ -756,6 +757,7 @@ BEGIN
       AND NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = a.session_id);
     PERFORM session.put_presence(lost, '{}'::jsonb) FROM unnest(orphaned) AS lost;
     PERFORM 1 FROM session.ownership o WHERE o.pod_id = p_pod_id ORDER BY o.session_id FOR UPDATE;
+    UPDATE session.ownership SET pod_id = NULL WHERE pod_id = p_pod_id;
     DELETE FROM session.pods WHERE pod_id = p_pod_id;
     RETURN coalesce(cardinality(orphaned), 0);
 END;
@@ -787,7 +789,7 @@ BEGIN
         SELECT o.session_id, o.pod_id, CASE
             WHEN o.pod_id IS NULL AND o.epoch = 0 THEN 'new'
             WHEN o.pod_id IS NULL THEN 'released'
-            WHEN owner.dead THEN 'dead'
+            WHEN coalesce(owner.dead, TRUE) THEN 'dead'
             WHEN owner.draining THEN 'draining'
             WHEN EXISTS (SELECT 1 FROM session.sockets k
                          WHERE k.session_id = o.session_id AND k.pod_id = p_pod_id)
@@ -804,19 +806,32 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
+-- Owners that live no more: declared dead, or without a row. One index probe for each pod that owns anything.
+CREATE FUNCTION session.lost_owners() RETURNS TEXT[] AS $$
+    WITH RECURSIVE owner (pod_id) AS (
+        SELECT min(o.pod_id) FROM session.ownership o
+        UNION ALL
+        SELECT (SELECT min(o.pod_id) FROM session.ownership o WHERE o.pod_id > owner.pod_id)
+        FROM owner WHERE owner.pod_id IS NOT NULL
+    )
+    SELECT coalesce(array_agg(owner.pod_id), '{}') FROM owner
+    WHERE owner.pod_id IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM session.pods p WHERE p.pod_id = owner.pod_id AND NOT p.dead);
+$$ LANGUAGE sql STABLE;
+
 -- Takes up to so many sessions that nobody looks after: released, or of a pod that is dead; those with sockets elsewhere
 -- are left to the pods that have them. What another pod is taking at this moment is passed over.
 CREATE FUNCTION session.adopt(p_pod_id TEXT, p_limit INTEGER)
 RETURNS TABLE (claimed_session_id TEXT, claimed_epoch BIGINT, cause TEXT, previous_pod_id TEXT) AS $$
 DECLARE
-    dead_pods TEXT[] := ARRAY(SELECT p.pod_id FROM session.pods p WHERE p.dead);
+    lost TEXT[] := session.lost_owners();
 BEGIN
     RETURN QUERY
     WITH free AS (
         SELECT o.session_id, o.pod_id, CASE
             WHEN o.pod_id IS NOT NULL THEN 'dead' WHEN o.epoch = 0 THEN 'new' ELSE 'released' END AS why
         FROM session.ownership o
-        WHERE (o.pod_id IS NULL OR o.pod_id = ANY (dead_pods))
+        WHERE (o.pod_id IS NULL OR o.pod_id = ANY (lost))
           AND (NOT EXISTS (SELECT 1 FROM session.sockets k WHERE k.session_id = o.session_id)
                OR EXISTS (SELECT 1 FROM session.sockets k
                           WHERE k.session_id = o.session_id AND k.pod_id = p_pod_id))

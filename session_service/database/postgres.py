@@ -42,7 +42,6 @@ _CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
     "instances_session_id_fkey": SessionNotFoundError,
     "sockets_session_id_fkey": SessionNotFoundError,
     "sockets_pod_id_fkey": DatabaseUnavailableError,  # this pod's row is not there yet, or not any more: soon it is
-    "ownership_pod_id_fkey": DatabaseUnavailableError,  # the same, where it goes while a claim waits
     "session_metadata_session_id_fkey": SessionNotFoundError,
 }
 

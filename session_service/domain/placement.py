@@ -15,7 +15,7 @@ import msgspec
 class Owner(msgspec.Struct, frozen=True):
     """What is known of the pod that a session's ownership names."""
 
-    dead: bool = False  # seen to be dead (domain/liveness.py)
+    dead: bool = False  # seen to be dead (domain/liveness.py), or gone without a trace
     draining: bool = False
     has_sockets: bool = False  # of this session
 
