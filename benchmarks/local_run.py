@@ -77,8 +77,18 @@ class LocalRun:
         dsn: str = self._description["postgres"]
         return dsn
 
+    @property
+    def redis_url(self) -> str:
+        url: str = self._description["redis"]
+        return url
+
+    @property
+    def secret_key(self) -> str:
+        key: str = self._description["secret_key"]
+        return key
+
     def token(self, user_id: str, ttl_s: float = 7200) -> str:
-        return sign_token(self._description["secret_key"], "HS256", user_id, now_s=time.time(), ttl_s=ttl_s)
+        return sign_token(self.secret_key, "HS256", user_id, now_s=time.time(), ttl_s=ttl_s)
 
     def bearer(self, user_id: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user_id)}"}
