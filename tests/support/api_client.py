@@ -9,7 +9,7 @@ import aiohttp
 from tests.support.service import bearer
 from tests.support.waiting import eventually
 
-STARTED_WITHIN_S = 20.0
+STARTED_WITHIN_S = 40.0
 
 
 class ApiClient:

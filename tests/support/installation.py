@@ -50,7 +50,7 @@ class Host(Protocol):
 H = TypeVar("H", bound=Host)
 
 SYMBOLS = ("AAPL",)
-AT_REST_WITHIN_S = 10.0
+AT_REST_WITHIN_S = 30.0
 
 
 class InstallationOn(Generic[H]):

@@ -68,7 +68,7 @@ _VIOLATIONS_OF_CLUSTERS = {
 }
 
 
-async def check_invariants(owner_dsn: str, *, within_s: float = 5.0) -> None:
+async def check_invariants(owner_dsn: str, *, within_s: float = 15.0) -> None:
     """Fails with every row that breaks one and still does after ``within_s``: a round of the pod may set it right."""
     connection = await asyncpg.connect(owner_dsn)
     try:

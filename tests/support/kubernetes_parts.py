@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 DATABASE = "4d8d1c9e-7a4b-4a8f-9d3a-bbbbbbbbbbbb"
 SESSION = "5a1c9f5e-1b9e-4ad4-8f8c-aaaaaaaaaaaa"
-SOON_S = 10.0
+SOON_S = 20.0
 TIMES = WatchTimes(watch_s=20.0, silence_limit_s=2.0, backoff=Backoff(first_s=0.02, max_s=0.2, jitter=0.0))
 
 

@@ -19,7 +19,7 @@ from tests.support.process_faults import frozen
 from tests.support.service import SECRET_KEY
 from tests.support.waiting import eventually
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 40.0
 ENDS_WITHIN_S = 30.0
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from tests.support.service import Service, bearer
 
-RECEIVE_LIMIT_S = 10.0
+RECEIVE_LIMIT_S = 30.0
 
 
 class HasHttp(Protocol):

@@ -136,7 +136,7 @@ async def shared_exchange(directory: Path, **environ: str) -> AsyncIterator[Shar
         )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             match = _LISTENING.search(await process.stdout.readline())
         assert match is not None
         yield SharedExchange(int(match[1]), log)

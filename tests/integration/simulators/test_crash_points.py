@@ -54,7 +54,7 @@ async def test_a_simulators_end_is_no_end_while_its_create_may_still_arrive(here
         await end(survivor, case)
         await survivor.quiet()
         for _ in range(3):
-            await survivor.reconciler.tear_down()
+            await survivor.teardowns.work_off()
             await survivor.reconciler.resync()
             await survivor.quiet()
         unrest = await here.unrest()
@@ -63,7 +63,7 @@ async def test_a_simulators_end_is_no_end_while_its_create_may_still_arrive(here
         await arrive()
         assert here.host.workloads(here.label)
         for _ in range(3):
-            await survivor.reconciler.tear_down()
+            await survivor.teardowns.work_off()
             await survivor.reconciler.resync()
             await survivor.quiet()
         assert await here.unrest() == {}

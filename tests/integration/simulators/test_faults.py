@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +14,18 @@ from tests.support.numbered_client import NumberedStream
 from tests.support.process_faults import frozen, kill, simulator_process
 from tests.support.service import Service
 from tests.support.sql import Sql
+from tests.support.stalls import Stalls
 from tests.support.waiting import eventually
 from tests.support.websocket_client import Client, connect
 
 DETECTED_WITHIN_S = 5.0
+FRAMES_WITHIN_S = 20.0
+
+
+@pytest.fixture
+def stalls() -> Iterator[Stalls]:
+    with Stalls() as made:
+        yield made
 
 
 async def follow(client: Client, stream: NumberedStream, *, until: Callable[[], bool], within_s: float) -> None:
@@ -37,18 +45,18 @@ async def status_told(client: Client, status: str) -> dict[str, Any]:
 
 
 async def test_a_killed_simulator_is_told_within_5_s_and_starts_again_with_a_new_epoch(
-    service: Service, api: ApiClient, sql: Sql
+    service: Service, api: ApiClient, sql: Sql, stalls: Stalls
 ) -> None:
     async with connect(service) as client, connect(service, deviceId="other") as other:
         session_id, other_id = client.frames[0]["sessionId"], other.frames[0]["sessionId"]
         simulator_id, _ = await asyncio.gather(api.start_simulator(session_id), api.start_simulator(other_id))
         stream, others = NumberedStream(), NumberedStream()
-        await follow(client, stream, until=lambda: stream.frames >= 3, within_s=5)
+        await follow(client, stream, until=lambda: stream.frames >= 3, within_s=FRAMES_WITHIN_S)
         first_epoch = stream.epoch
         kill(simulator_process(simulator_id).pid)
         killed = time.monotonic()
         told = await status_told(client, "ERROR")
-        assert time.monotonic() - killed <= DETECTED_WITHIN_S
+        assert stalls.took_s(killed) <= DETECTED_WITHIN_S
         assert told["simulatorId"] == simulator_id
         assert told["reason"]
         assert (await api.simulator(simulator_id))["status"] == "ERROR"
@@ -57,34 +65,36 @@ async def test_a_killed_simulator_is_told_within_5_s_and_starts_again_with_a_new
         assert again["simulatorId"] != simulator_id
         await status_told(client, "RUNNING")
         stream = NumberedStream()
-        await follow(client, stream, until=lambda: stream.frames >= 3, within_s=5)
+        await follow(client, stream, until=lambda: stream.frames >= 3, within_s=FRAMES_WITHIN_S)
         assert stream.snapshots == 1
         assert stream.epoch != first_epoch
         # The neighbour noticed nothing: its updates go on one by one to the present.
-        await follow(other, others, until=lambda: others.frames >= 20, within_s=10)
+        await follow(other, others, until=lambda: others.frames >= 20, within_s=FRAMES_WITHIN_S)
         assert others.snapshots == 1
 
 
-async def test_a_frozen_simulator_is_noticed_and_goes_on_when_it_thaws(service: Service, api: ApiClient) -> None:
+async def test_a_frozen_simulator_is_noticed_and_goes_on_when_it_thaws(
+    service: Service, api: ApiClient, stalls: Stalls
+) -> None:
     async with connect(service) as client, connect(service, deviceId="other") as other:
         session_id, other_id = client.frames[0]["sessionId"], other.frames[0]["sessionId"]
         simulator_id, other_sim = await asyncio.gather(api.start_simulator(session_id), api.start_simulator(other_id))
         stream, others = NumberedStream(), NumberedStream()
-        await follow(client, stream, until=lambda: stream.frames >= 3, within_s=5)
+        await follow(client, stream, until=lambda: stream.frames >= 3, within_s=FRAMES_WITHIN_S)
         with frozen(simulator_process(simulator_id).pid):
             started = time.monotonic()
             body = {"symbol": "AAPL", "side": "BUY", "quantity": 1, "orderType": "MARKET", "requestId": "r1"}
             status, answer = await api.call("POST", f"/api/simulators/{simulator_id}/orders", json=body)
             assert status == 503, answer
-            assert time.monotonic() - started <= DETECTED_WITHIN_S
+            assert stalls.took_s(started) <= DETECTED_WITHIN_S
             before = others.frames
             order = time.monotonic()
             assert (await api.order(other_sim, "r1"))["success"]
-            assert time.monotonic() - order <= 1.0
-            await follow(other, others, until=lambda: others.frames >= before + 20, within_s=10)
+            assert stalls.took_s(order) <= 1.0
+            await follow(other, others, until=lambda: others.frames >= before + 20, within_s=FRAMES_WITHIN_S)
             assert others.snapshots == 1
         position = stream.sequence
-        await follow(client, stream, until=lambda: stream.sequence >= position + 10, within_s=15)
+        await follow(client, stream, until=lambda: stream.sequence >= position + 10, within_s=FRAMES_WITHIN_S)
         assert stream.snapshots == 1
         assert stream.snapshots_skipping == []
         # The same request id: whether or not the first call arrived, there is one order.
@@ -107,7 +117,7 @@ async def test_one_that_is_only_a_row_yet_is_starting_in_the_words_of_an_error(
     assert "(status STARTING)" in answer["error"]
 
 
-async def test_a_simulator_that_lost_its_state_is_an_error(service: Service, api: ApiClient) -> None:
+async def test_a_simulator_that_lost_its_state_is_an_error(service: Service, api: ApiClient, stalls: Stalls) -> None:
     async with connect(service) as client:
         simulator_id = await api.start_simulator(client.frames[0]["sessionId"])
         await client.receive_type("exchange_data")
@@ -122,7 +132,7 @@ async def test_a_simulator_that_lost_its_state_is_an_error(service: Service, api
         assert (status, answer["code"]) == (409, "SIMULATOR_NOT_RUNNING")
         told = await status_told(client, "ERROR")
         assert told["reason"] == "state_lost"
-        assert time.monotonic() - stopped <= DETECTED_WITHIN_S
+        assert stalls.took_s(stopped) <= DETECTED_WITHIN_S
     assert (await api.simulator(simulator_id))["reason"] == "state_lost"
 
 
@@ -137,14 +147,16 @@ async def test_a_simulator_that_cannot_start_is_an_error_with_its_reason(api: Ap
     assert failed["reason"]
 
 
-async def test_the_runner_killed_is_every_simulators_end_and_no_pods(service: Service, api: ApiClient) -> None:
+async def test_the_runner_killed_is_every_simulators_end_and_no_pods(
+    service: Service, api: ApiClient, stalls: Stalls
+) -> None:
     session_id = await api.open_session()
     simulator_id = await api.start_simulator(session_id)
     backend = service.server._backend
     kill(backend._own_runner.pid)  # type: ignore[attr-defined] # the process backend's own
     started = time.monotonic()
-    await api.simulator_is(simulator_id, "ERROR", within_s=DETECTED_WITHIN_S)
-    assert time.monotonic() - started <= DETECTED_WITHIN_S
+    await api.simulator_is(simulator_id, "ERROR")
+    assert stalls.took_s(started) <= DETECTED_WITHIN_S
     await api.start_simulator(session_id)
 
 
@@ -188,4 +200,4 @@ async def test_nothing_is_waited_for_twice(service: Service) -> None:
     async def is_set() -> bool:
         return service.server.shutdown_event.is_set()
 
-    await eventually(is_set, within_s=1, what="shutdown_event")
+    await eventually(is_set, within_s=10, what="shutdown_event")

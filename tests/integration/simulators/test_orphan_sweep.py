@@ -89,7 +89,7 @@ async def test_one_that_is_created_after_the_look_at_the_platform_is_not_taken_f
         sweep = asyncio.create_task(sweeping.orphans.sweep())
         await asyncio.wait_for(sweeping.calls.happened.wait(), AT_REST_WITHIN_S)
         await here.sql.execute("DELETE FROM session.active_sessions")
-        await pod.reconciler.tear_down()
+        await pod.teardowns.work_off()
         coming = await running_simulator(pod, await pod.open_session("user-2"), "user-2")
         sweeping.calls.thaw()
         await asyncio.wait_for(sweep, AT_REST_WITHIN_S)
@@ -181,6 +181,6 @@ async def test_a_workload_that_came_in_anothers_place_is_removed_before_its_simu
     await here.sql.execute("DELETE FROM session.active_sessions")
     await pod.orphans.sweep()
     await here.time_passes()
-    await pod.reconciler.tear_down()
+    await pod.teardowns.work_off()
     assert here.host.workloads(here.label) == {}
     assert await here.unrest() == {}

@@ -60,7 +60,7 @@ async def test_a_workload_that_comes_after_its_sessions_end_is_removed(
     reconciler._backend = backend
     session_id = await api.open_session()
     assert (await api.call("POST", "/api/simulators", json={"sessionId": session_id}))[0] == 202
-    await asyncio.wait_for(backend.asked.wait(), 15)
+    await asyncio.wait_for(backend.asked.wait(), 30)
     assert (await api.call("DELETE", f"/api/sessions/{session_id}"))[0] == 200
 
     async def is_looked_for() -> bool:
@@ -68,9 +68,9 @@ async def test_a_workload_that_comes_after_its_sessions_end_is_removed(
             await sql.fetchval("SELECT attempts > 0 AND leased_until = create_until FROM simulator.teardowns")
         )
 
-    await eventually(is_looked_for, within_s=15, what="the teardown, which finds nothing yet")
+    await eventually(is_looked_for, within_s=30, what="the teardown, which finds nothing yet")
     backend.arrive.set()
-    await asyncio.wait_for(backend.created.wait(), 20)
+    await asyncio.wait_for(backend.created.wait(), 30)
     database_id = await service.server._database.orphans.database_id()
 
     async def nothing_is_left() -> bool:
@@ -78,4 +78,4 @@ async def test_a_workload_that_comes_after_its_sessions_end_is_removed(
             "SELECT count(*) FROM simulator.teardowns"
         )
 
-    await eventually(nothing_is_left, within_s=15, what="no workload")
+    await eventually(nothing_is_left, within_s=30, what="no workload")

@@ -25,5 +25,5 @@ async def test_a_session_ended_here_loses_its_workload_although_another_pod_swee
         left = await sql.fetchval("SELECT count(*) FROM simulator.teardowns")
         return left == 0 and not await service.server._backend.list(database_id)
 
-    await eventually(is_removed, within_s=5, what="the workload removed")
+    await eventually(is_removed, within_s=20, what="the workload removed")
     await sql.execute("DELETE FROM session.pods WHERE pod_id = 'other#1'")

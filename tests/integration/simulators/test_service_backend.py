@@ -77,6 +77,6 @@ async def test_ended_sessions_leave_no_state_at_the_exchange(shared: Service, sq
     async def is_torn_down() -> bool:
         return bool(await sql.fetchval("SELECT NOT EXISTS (SELECT 1 FROM simulator.teardowns)"))
 
-    await eventually(is_torn_down, within_s=3, what="teardown")
+    await eventually(is_torn_down, within_s=20, what="teardown")
     with pytest.raises(ExchangeStateLostError):
         await shared.server._exchange.heartbeat(address)

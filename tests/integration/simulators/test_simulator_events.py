@@ -31,7 +31,7 @@ async def test_each_start_and_each_end_is_told_by_documented_types_only(servers:
                 heard.append(json.loads(message["data"]))
             return [event["type"] for event in heard].count("simulator_stopped") == 2
 
-        await eventually(both_have_stopped, within_s=10, what="two simulator_stopped")
+        await eventually(both_have_stopped, within_s=20, what="two simulator_stopped")
     finally:
         await subscriber.aclose()
         await redis.aclose()
