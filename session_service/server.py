@@ -47,6 +47,7 @@ from session_service.simulators.process_backend import ProcessBackend
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
 from session_service.simulators.service_backend import ServiceBackend
+from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
 from session_service.telemetry.tracing import Tracing
@@ -160,24 +161,29 @@ class SessionServer:
         self._metadata = MetadataLog(database.sessions)
         running = RunningSimulators(clock)
         self._tokens = SimulatorTokens(database.simulator_key)
+        self._teardowns = Teardowns(
+            database.simulators, self._backend, self._exchange, self._tokens, database.events, metrics
+        )
         self._reconciler = Reconciler(
             database.simulators,
             self._backend,
             self._exchange,
             self._tokens,
+            self._teardowns,
             database.events,
             running,
             metrics,
             pod_id=self._pod_id,
             owner=self._ownership,
         )
-        self._own_teardowns = OwnTeardowns(database.events, self._reconciler.tear_down)
+        self._own_teardowns = OwnTeardowns(database.events, self._teardowns.work_off)
         self._orphans = OrphanSweep(
-            database.orphans, database.simulators, self._backend, metrics, tear_down=self._reconciler.tear_down
+            database.orphans, database.simulators, self._backend, metrics, tear_down=self._teardowns.work_off
         )
         self._simulators = SimulatorManager(
             database.simulators,
             self._reconciler,
+            self._teardowns,
             self._tokens,
             database.events,
             running,
@@ -310,7 +316,7 @@ class SessionServer:
         guard.every("sweeper_lease", RENEW_EVERY_S, self._sweeper.renew)
         guard.every("session_expiry", EXPIRE_EVERY_S, only(session_ops.expire))
         guard.every("session_cleanup", CLEANUP_EVERY_S, only(session_ops.cleanup))
-        guard.every("simulator_teardown", TEARDOWN_EVERY_S, only(self._reconciler.tear_down))
+        guard.every("simulator_teardown", TEARDOWN_EVERY_S, only(self._teardowns.work_off))
         guard.every("simulator_inactivity", INACTIVE_EVERY_S, only(self._simulator_inactivity))
         guard.every("simulator_orphans", ORPHANS_EVERY_S, only(self._orphans.sweep))
         guard.every("pod_purge", PURGE_EVERY_S, only(self._database.pods.purge))

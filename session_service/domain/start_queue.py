@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 SLOT_S = 30.0
-"""How long a start keeps its slot. Most run within some seconds. One that its platform keeps waiting (no node has room,
-the image cannot be had) may wait on, but others begin beside it."""
+"""How long a start keeps its slot. Most run within some seconds. One that its platform keeps waiting (no node has
+room, the image cannot be had) may wait on, but others begin beside it."""
 
 
 class WaitingStart(msgspec.Struct, frozen=True):

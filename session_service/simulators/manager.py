@@ -15,6 +15,7 @@ from session_service.domain.simulator import Simulator, SimulatorAddress, Simula
 from session_service.errors import DatabaseUnavailableError
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
+from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
 
@@ -28,6 +29,7 @@ class SimulatorManager:
         self,
         repository: SimulatorRepository,
         reconciler: Reconciler,
+        teardowns: Teardowns,
         tokens: SimulatorTokens,
         events: EventBus,
         running: RunningSimulators,
@@ -38,6 +40,7 @@ class SimulatorManager:
     ) -> None:
         self._repository = repository
         self._reconciler = reconciler
+        self._teardowns = teardowns
         self._tokens = tokens
         self._events = events
         self._metrics = metrics
@@ -178,7 +181,7 @@ class SimulatorManager:
             if self._clock() > deadline:
                 return left
             await self._reconciler.resync()
-            await self._reconciler.tear_down()
+            await self._teardowns.work_off()
             await asyncio.sleep(0.05)
         return 0
 

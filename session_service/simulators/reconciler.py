@@ -19,8 +19,7 @@ import structlog
 from session_service.aiokit.keyed import KeyedQueue
 from session_service.clients.exchange import ExchangeClient, Fence
 from session_service.database.events import EventBus
-from session_service.database.simulators import OwnedSimulator, SimulatorRepository, Teardown
-from session_service.domain.events import EventType
+from session_service.database.simulators import OwnedSimulator, SimulatorRepository
 from session_service.domain.placement import Ownership
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import (
@@ -38,6 +37,7 @@ from session_service.simulators.heartbeat_log import HeartbeatLog
 from session_service.simulators.owner import Owner
 from session_service.simulators.running import RunningSimulators
 from session_service.simulators.steps import Action, Step, after_failed_heartbeat, next_step
+from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
 
@@ -45,8 +45,6 @@ log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 0.25  # while a workload is being placed; the backend's watch usually is earlier
 _SUSPECT_AGAIN_S = 1.0  # a running simulator that does not answer
-_TEARDOWN_BATCH = 32
-_TEARDOWN_LEASE_S = 30.0
 _CONCURRENCY = 32
 _SEND_CREATE_WITHIN_S = 3.0  # of its record: longer than that statement may take, retries included
 
@@ -63,6 +61,7 @@ class Reconciler:
         backend: SimulatorBackend,
         exchange: ExchangeClient,
         tokens: SimulatorTokens,
+        teardowns: Teardowns,
         events: EventBus,
         running: RunningSimulators,
         metrics: Metrics,
@@ -74,6 +73,7 @@ class Reconciler:
         self._backend = backend
         self._exchange = exchange
         self._tokens = tokens
+        self._teardowns = teardowns
         self._events = events
         self._running = running
         self._metrics = metrics
@@ -162,13 +162,6 @@ class Reconciler:
             raise
         for session_id in fenced:
             self._demote(session_id)
-
-    async def tear_down(self) -> None:
-        """Remove workloads whose rows are gone or failed; a lease each, so that pods share the work."""
-        while teardowns := await self._repository.lease_teardowns(_TEARDOWN_BATCH, _TEARDOWN_LEASE_S):
-            await asyncio.gather(*(self._tear_down(teardown) for teardown in teardowns))
-            if len(teardowns) < _TEARDOWN_BATCH:
-                return
 
     # --- one simulator ---------------------------------------------------------------------------------------
 
@@ -316,7 +309,7 @@ class Reconciler:
         ):
             log.info("simulator_orphaned", simulator_id=simulator.simulator_id)
             self._metrics.orphans_removed_total.labels("workload").inc()
-            await self.tear_down()
+            await self._teardowns.work_off()
 
     async def _start_exchange(self, owned: OwnedSimulator, workload: Workload) -> bool:
         assert workload.endpoint is not None  # noqa: S101 - a ready workload has one
@@ -391,7 +384,7 @@ class Reconciler:
 
     async def _remove(self, owned: OwnedSimulator) -> bool:
         simulator = owned.simulator
-        gone = await self._take_down(
+        gone = await self._teardowns.take_down(
             simulator.simulator_id,
             simulator.session_id,
             simulator.endpoint,
@@ -426,58 +419,7 @@ class Reconciler:
             self._events.simulator_changed(failed)
         else:
             await self._write_refused(owned)
-        await self.tear_down()
-
-    async def _tear_down(self, teardown: Teardown) -> None:
-        try:
-            gone = await self._take_down(
-                teardown.simulator_id, teardown.session_id, teardown.endpoint, teardown.workload_uid
-            )
-            if gone and teardown.create_is_open:
-                await self._repository.await_create(teardown)
-            elif gone:
-                rowless = await self._repository.teardown_done(teardown)
-                log.info("simulator_workload_removed", simulator_id=teardown.simulator_id)
-                if rowless:
-                    self._metrics.simulator_operations_total.labels("stop", "success").inc()
-                    self._events.emit(
-                        EventType.SIMULATOR_STOPPED,
-                        session_id=teardown.session_id,
-                        simulator_id=teardown.simulator_id,
-                        status=SimulatorStatus.STOPPED.value,
-                    )
-        except UnavailableError as error:
-            # The lease runs out, and whoever comes then tries again.
-            log.warning(
-                "teardown_failed", simulator_id=teardown.simulator_id, attempts=teardown.attempts, code=error.code
-            )
-        self._forget(teardown.simulator_id)
-
-    async def _take_down(
-        self,
-        simulator_id: str,
-        session_id: str,
-        endpoint: str | None,
-        uid: str | None,
-        *,
-        fence: Fence | None = None,
-    ) -> bool:
-        """StopSimulator, as far as it answers, then the workload. True: the workload is known to be gone.
-
-        ``fence``: none where the row is gone or at its end. Nobody owns what is only to be removed, and the call
-        names the simulator, so that it cannot hit a successor. Raises FencedError.
-        """
-        await self._tokens.load()
-        if endpoint is not None:
-            address = SimulatorAddress(session_id, simulator_id, endpoint, self._tokens.token(simulator_id))
-            try:
-                await self._exchange.stop_simulator(address, fence=fence)
-            except FencedError:
-                raise
-            except SessionServiceError as error:
-                # Its process is removed next, and its state with it.
-                log.debug("simulator_stop_unanswered", simulator_id=simulator_id, code=error.code)
-        return await self._backend.delete(simulator_id, uid)
+        await self._teardowns.work_off()
 
     # --- helpers -----------------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ async def start_and_end_session(pod: PodParts, case: Case) -> None:
 
 async def end_session(pod: PodParts, case: Case) -> None:
     await pod.sessions.end(identity(case.user_id), case.session_id)
-    await pod.reconciler.tear_down()
+    await pod.teardowns.work_off()
 
 
 async def run_out(pod: PodParts, case: Case) -> None:
@@ -93,7 +93,7 @@ async def expire(pod: PodParts, _case: Case) -> None:
 
 async def clean_up_by_hand(pod: PodParts, case: Case) -> None:
     await case.here.sql.execute("SELECT session.cleanup_expired_sessions()")
-    await pod.reconciler.tear_down()
+    await pod.teardowns.work_off()
 
 
 async def be_left_while_starting(_pod: PodParts, case: Case) -> None:

@@ -36,6 +36,7 @@ from session_service.simulators.manager import SimulatorManager
 from session_service.simulators.orphan_sweep import OrphanSweep
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
+from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
 from tests.support.mishaps import OutgoingCalls, Watched
@@ -80,11 +81,14 @@ class PodParts:
         )
         running = RunningSimulators(clock)
         tokens = SimulatorTokens(self._simulator_key)
+        exchange = cast("ExchangeClient", Watched(self._exchange, self.calls, ExchangeUnavailableError))
+        self.teardowns = Teardowns(simulators, platform, exchange, tokens, self._events, metrics)
         self.reconciler = Reconciler(
             simulators,
             platform,
-            cast("ExchangeClient", Watched(self._exchange, self.calls, ExchangeUnavailableError)),
+            exchange,
             tokens,
+            self.teardowns,
             self._events,
             running,
             metrics,
@@ -96,11 +100,12 @@ class PodParts:
             simulators,
             platform,
             metrics,
-            tear_down=self.reconciler.tear_down,
+            tear_down=self.teardowns.work_off,
         )
         self.simulators = SimulatorManager(
             simulators,
             self.reconciler,
+            self.teardowns,
             tokens,
             self._events,
             running,
@@ -140,7 +145,7 @@ class PodParts:
             self.reconciler.beat,
             self.sessions.expire,
             self.sessions.cleanup,
-            self.reconciler.tear_down,
+            self.teardowns.work_off,
             self.orphans.sweep,
         ):
             with contextlib.suppress(UnavailableError):
