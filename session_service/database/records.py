@@ -38,6 +38,7 @@ def simulator_of(record: asyncpg.Record) -> Simulator:
         reason=record["reason"],
         workload_uid=record["workload_uid"],
         changed_in=record["changed_in"],
+        was_spare=record["was_spare"],
     )
 
 

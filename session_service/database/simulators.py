@@ -70,9 +70,10 @@ class SimulatorRepository:
         cash: float,
         limit: int,
         pod_id: str,
+        recipe: str | None = None,
     ) -> RequestedSimulator:
-        """The session's live simulator, or a new row under this id. Where nobody looks after the session, ``pod_id``
-        takes it.
+        """The session's live simulator, or a new row: a spare of this recipe where one is ready, else under this id.
+        Where nobody looks after the session, ``pod_id`` takes it.
 
         Raises SessionNotFoundError, SessionExpiredError, SimulatorLimitReachedError.
         """
@@ -85,6 +86,7 @@ class SimulatorRepository:
             cash,
             limit,
             pod_id,
+            recipe,
             operation="create_simulator",
             repeatable=True,
         )
@@ -97,7 +99,7 @@ class SimulatorRepository:
             case "limit":
                 raise SimulatorLimitReachedError(limit)
         simulator = simulator_of(record)
-        changed = record["outcome"] == "created" or simulator.simulator_id == simulator_id
+        changed = record["outcome"] == "created" or simulator_id in {simulator.simulator_id, record["requested_as"]}
         return RequestedSimulator(simulator, changed, record["owner_pod_id"])
 
     async def get(self, simulator_id: str, user_id: str | None = None) -> Simulator | None:
@@ -180,6 +182,10 @@ class SimulatorRepository:
     async def waiting(self, owned: OwnedSimulator, reason: str | None) -> Simulator | None:
         """What keeps it in STARTING; None: nothing but time."""
         return await self._step("simulators.waiting", owned, reason)
+
+    async def spare_is_lost(self, owned: OwnedSimulator) -> Simulator | None:
+        """The spare that it took is known to be gone: back to CREATING, where it gets a workload of its own."""
+        return await self._step("simulators.spare_is_lost", owned)
 
     async def running(self, owned: OwnedSimulator, endpoint: str) -> Simulator | None:
         return await self._step("simulators.running", owned, endpoint)

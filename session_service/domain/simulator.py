@@ -54,6 +54,7 @@ class Simulator(msgspec.Struct, frozen=True):
     reason: str | None
     workload_uid: str | None
     changed_in: int = 0  # rises with each change that clients see
+    was_spare: bool = False  # its workload was ready before it was asked for
 
 
 class SimulatorAddress(msgspec.Struct, frozen=True):

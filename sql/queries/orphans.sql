@@ -1,7 +1,10 @@
 -- name: orphans.known
--- Which of these simulators somebody will see to: by their rows, or by a teardown. A null uid: whatever stands there.
+-- Which of these simulators somebody will see to: by their rows, as spares, or by a teardown. A null uid: whatever stands
+-- there.
 SELECT simulator_id, CASE WHEN target = 'STOPPED' THEN workload_uid END AS workload_uid FROM simulator.instances
 WHERE simulator_id = ANY ($1::text[]) AND status NOT IN ('STOPPED', 'ERROR')
+UNION ALL
+SELECT simulator_id, NULL FROM simulator.warm_pool WHERE simulator_id = ANY ($1::text[])
 UNION ALL
 SELECT simulator_id, workload_uid FROM simulator.teardowns WHERE simulator_id = ANY ($1::text[]);
 

@@ -1,5 +1,5 @@
 -- name: simulators.request_start
-SELECT r.outcome, (r.simulator).*, r.owner_pod_id FROM simulator.request_start($1, $2, $3, $4, $5, $6, $7) r;
+SELECT r.outcome, (r.simulator).*, r.owner_pod_id FROM simulator.request_start($1, $2, $3, $4, $5, $6, $7, $8) r;
 
 -- name: simulators.get
 SELECT * FROM simulator.instances WHERE simulator_id = $1 AND ($2::text IS NULL OR user_id = $2);
@@ -80,6 +80,18 @@ WITH owner AS (
 UPDATE simulator.instances i SET reason = $5
 FROM owner
 WHERE i.simulator_id = $1 AND i.session_id = owner.session_id AND i.status = 'STARTING' AND i.target = 'RUNNING'
+RETURNING i.*;
+
+-- name: simulators.spare_is_lost
+-- The workload that it took is known to be gone before it ran: it gets one of its own, as if there had been no spare.
+WITH owner AS (
+    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
+)
+UPDATE simulator.instances i
+SET status = 'CREATING', reason = NULL, endpoint = NULL, workload_uid = NULL, was_spare = FALSE
+FROM owner
+WHERE i.simulator_id = $1 AND i.session_id = owner.session_id
+  AND i.status = 'STARTING' AND i.target = 'RUNNING' AND i.was_spare
 RETURNING i.*;
 
 -- name: simulators.running
@@ -187,6 +199,7 @@ RETURNING NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id =
 INSERT INTO simulator.teardowns AS t (simulator_id, session_id, endpoint, workload_uid)
 SELECT $1, $2, $3, $4
 WHERE NOT EXISTS (SELECT 1 FROM simulator.instances i WHERE i.simulator_id = $1 AND i.target = 'RUNNING')
+  AND NOT EXISTS (SELECT 1 FROM simulator.warm_pool w WHERE w.simulator_id = $1)
 ON CONFLICT (simulator_id) DO UPDATE
 SET endpoint = EXCLUDED.endpoint, workload_uid = EXCLUDED.workload_uid, leased_until = '-infinity',
     attempts = t.attempts + 1

@@ -38,6 +38,9 @@ FILL = """
     UPDATE simulator.instances SET status = 'RUNNING', target = 'RUNNING' WHERE simulator_id LIKE 'i%7';
     INSERT INTO simulator.teardowns (simulator_id, session_id, leased_until)
     SELECT 't' || n, 's' || n, now() + make_interval(secs => n - 10) FROM generate_series(1, 20000) n;
+    INSERT INTO simulator.warm_pool (simulator_id, status, recipe, workload_uid, endpoint, create_until)
+    SELECT 'spare' || n, CASE WHEN n % 10 = 0 THEN 'CREATING' ELSE 'READY' END, 'recipe', 'uid', 'host:1', '-infinity'
+    FROM generate_series(1, 1000) n;
     ANALYZE;
 """
 MANY = [f"s{number}" for number in range(1, 21)]  # for a thousand of 20,000 a whole read would be right
@@ -64,6 +67,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "simulators.begin_create": ("i77", "s77", "pod#78", 1, 13.0),
     "simulators.workload_created": ("i77", "s77", "pod#78", 1, "uid", "host:1", None),
     "simulators.waiting": ("i77", "s77", "pod#78", 1, "why"),
+    "simulators.spare_is_lost": ("i77", "s77", "pod#78", 1),
     "simulators.running": ("i77", "s77", "pod#78", 1, "host:1"),
     "simulators.stopped": ("i77", "s77", "pod#78", 1),
     "simulators.unsettled_of_pod": ("pod#7",),
@@ -79,6 +83,8 @@ HOT: dict[str, tuple[Any, ...]] = {
     "orphans.known": ([f"i{number}" for number in range(1, 21)],),
     "teardowns.request": ("i77", "s77", "host:1", "uid"),
     "pods.beat": ("pod#1",),
+    "warm_pool.recorded": ("spare7", "uid", "host:1", None),
+    "warm_pool.remove": ("spare7", "READY"),
 }
 # Those that call a function: their statements are inside it, where a plan is not shown; see INSIDE.
 FUNCTIONS = {
@@ -91,6 +97,7 @@ FUNCTIONS = {
     "simulators.fail",
     "simulators.create_answered",
     "orphans.hold",
+    "warm_pool.reserve",
     "sockets.open",
     "sockets.open_many",
     "sockets.close",
@@ -123,6 +130,9 @@ WHOLE = {
     "pods.declare_predecessors_dead",
     "pods.purge",
     "sweeper.hold",
+    "warm_pool.trim",  # as many rows as there are spares
+    "warm_pool.all",
+    "warm_pool.count",
 }
 # What the functions do, as they do it.
 INSIDE = {
@@ -167,6 +177,12 @@ INSIDE = {
         " WHERE simulator_id = 't77' AND create_until = now()"
     ),
     "presence": "SELECT count(*) FROM session.sockets k WHERE k.session_id = 's77'",
+    "start, spare": (
+        "SELECT w.* FROM simulator.warm_pool w WHERE w.status = 'READY' AND w.recipe = 'recipe'"
+        " AND NOT EXISTS (SELECT 1 FROM simulator.instances p WHERE p.session_id = 's77' AND p.status = 'STOPPING')"
+        " AND NOT EXISTS (SELECT 1 FROM simulator.teardowns t WHERE t.session_id = 's77')"
+        " ORDER BY w.created_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+    ),
     "start, limit": (
         "SELECT count(*) FROM simulator.instances i JOIN session.active_sessions a USING (session_id)"
         " WHERE i.user_id = 'u7' AND i.target = 'RUNNING' AND a.status <> 'EXPIRED' AND a.expires_at > now()"
