@@ -209,6 +209,8 @@ CREATE TABLE simulator.warm_pool (
     CONSTRAINT warm_pool_status CHECK (status IN ('CREATING', 'READY')),
     CONSTRAINT warm_pool_ready CHECK (status = 'CREATING' OR (workload_uid IS NOT NULL AND endpoint IS NOT NULL))
 );
+-- Which is taken next.
+CREATE INDEX idx_warm_pool_ready ON simulator.warm_pool (recipe, created_at) WHERE status = 'READY';
 
 -- Workloads without row and teardown that were too many to be removed unasked. Those that somebody has confirmed are
 -- removed; one that is known again, or gone, is no longer here after the next round.

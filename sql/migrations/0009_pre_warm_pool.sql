@@ -12,6 +12,8 @@ CREATE TABLE simulator.warm_pool (
     CONSTRAINT warm_pool_status CHECK (status IN ('CREATING', 'READY')),
     CONSTRAINT warm_pool_ready CHECK (status = 'CREATING' OR (workload_uid IS NOT NULL AND endpoint IS NOT NULL))
 );
+-- Which is taken next.
+CREATE INDEX idx_warm_pool_ready ON simulator.warm_pool (recipe, created_at) WHERE status = 'READY';
 
 -- Its workload was a spare's, and no other was made for it.
 ALTER TABLE simulator.instances ADD COLUMN was_spare BOOLEAN NOT NULL DEFAULT FALSE;
