@@ -7,7 +7,9 @@ answer: it names the field or the object, and never holds a token, a password or
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import msgspec
 
 
 class ErrorCode(StrEnum):
@@ -168,6 +170,52 @@ class ConnectionReplacedError(SessionServiceError):
         super().__init__("A newer connection of this client has taken over")
 
 
+# --- named sessions ------------------------------------------------------------------------------------------
+
+
+class NamedSessionError(SessionServiceError):
+    """Root of what the rules of named sessions refuse. Answers under ``/api/v1/sessions`` carry no code."""
+
+
+class NamedSessionNotFoundError(NamedSessionError):
+    """The user has no session of that title."""
+
+    def __init__(self) -> None:
+        super().__init__("Session not found")
+
+
+class ActiveSessionNotFoundError(NamedSessionError):
+    def __init__(self) -> None:
+        super().__init__("No active session found for user")
+
+
+class ActiveSessionDeletionError(NamedSessionError):
+    def __init__(self) -> None:
+        super().__init__("Cannot delete active session")
+
+
+class DuplicateSessionTitleError(NamedSessionError):
+    def __init__(self) -> None:
+        super().__init__("Session with same title already exists")
+
+
+class InputProblem(msgspec.Struct, frozen=True):
+    """One thing that is wrong with what a caller sent. ``loc``: where, from ``body`` or ``path`` inwards."""
+
+    type: str
+    loc: tuple[str | int, ...]
+    msg: str
+    input: Any
+
+
+class InvalidInputError(NamedSessionError):
+    """A body or a path cannot be taken as it is. ``problems``: at least one."""
+
+    def __init__(self, *problems: InputProblem) -> None:
+        super().__init__("; ".join(problem.msg for problem in problems))
+        self.problems = problems
+
+
 # --- simulators and orders -----------------------------------------------------------------------------------
 
 
@@ -230,6 +278,13 @@ class DatabaseUnavailableError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("The database is not available")
+
+
+class NamedSessionsNotInOrderError(UnavailableError):
+    """``public.sessions`` came from another service with rows that break the rules: somebody has to see to them."""
+
+    def __init__(self) -> None:
+        super().__init__("Named sessions are not served before their table is in order", retry_after_s=30)
 
 
 class AuthServiceUnavailableError(UnavailableError):

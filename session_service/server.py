@@ -27,6 +27,7 @@ from session_service.config import Settings, ShutdownPolicy, SimulatorBackendNam
 from session_service.database.manager import DatabaseManager
 from session_service.domain.events import EventType
 from session_service.errors import DatabaseUnavailableError, UnavailableError
+from session_service.named_sessions.service import NamedSessionService
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -140,6 +141,7 @@ class SessionServer:
         )
         self._app = build_app(
             sessions=self._sessions,
+            named_sessions=NamedSessionService(self._database.named_sessions),
             auth=self._auth,
             websockets=self._websockets,
             metrics=metrics,

@@ -1336,3 +1336,180 @@ BEGIN
     WHERE simulator_id = p_simulator_id AND create_until = p_until;
 END;
 $$ LANGUAGE plpgsql;
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Named sessions (document 004): its table, what makes its rules true, and what keeps the cache of active sessions right.
+
+-- As the document writes it, with what makes its rules true.
+CREATE TABLE public.sessions (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    user_id INTEGER NOT NULL,
+    title VARCHAR NOT NULL,
+    active BOOLEAN NOT NULL DEFAULT FALSE,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    CONSTRAINT sessions_title_length CHECK (char_length(title) BETWEEN 1 AND 1000)
+);
+CREATE INDEX idx_sessions_user_id ON public.sessions(user_id);
+CREATE INDEX idx_sessions_active ON public.sessions(user_id, active) WHERE active = TRUE;
+
+-- One row per user: the lock under which everything of the user's is decided, and the epoch of the active session.
+-- The epoch grows with every change of it; changed_in is the transaction of the last one (see pg_snapshot_xmin).
+CREATE TABLE session.named_session_users (
+    user_id BIGINT PRIMARY KEY,
+    epoch BIGINT NOT NULL DEFAULT 1,
+    changed_in XID8 NOT NULL DEFAULT pg_current_xact_id()
+);
+CREATE INDEX idx_named_session_users_changed_in ON session.named_session_users(changed_in);
+
+-- What all pods have to know of the cache (docs/named-sessions.md, "The cache"). It is in doubt while doubted > cleared;
+-- every change by a transaction before settled is known to be in it. in_order: the constraints below are there.
+CREATE TABLE session.named_session_cache (
+    singleton BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (singleton),
+    doubted BIGINT NOT NULL DEFAULT 1,
+    cleared BIGINT NOT NULL DEFAULT 0,
+    settled XID8 NOT NULL DEFAULT '0',
+    in_order BOOLEAN NOT NULL DEFAULT FALSE
+);
+INSERT INTO session.named_session_cache (in_order) VALUES (TRUE);
+
+-- What a unique index can hold of a title: 1,000 characters may have 4,000 bytes, a row of a B-tree at most 2,704.
+-- convert_to is only STABLE because conversions can be redefined; to UTF-8 they are not.
+CREATE FUNCTION session.title_digest(p_title TEXT) RETURNS BYTEA AS $$
+    SELECT sha256(convert_to(p_title, 'UTF8'));
+$$ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog;
+CREATE UNIQUE INDEX sessions_user_id_title_key ON public.sessions (user_id, session.title_digest(title));
+CREATE UNIQUE INDEX sessions_one_active_key ON public.sessions (user_id) WHERE active;
+
+-- Every write to the table, by another program and by hand too, raises its users' epochs, once a transaction: so that
+-- the cache hears of it. SECURITY DEFINER, for roles that have no right on session.
+CREATE FUNCTION session.note_named_session_change() RETURNS TRIGGER AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO session.named_session_users AS u (user_id) VALUES (OLD.user_id)
+        ON CONFLICT (user_id) DO UPDATE SET epoch = u.epoch + 1, changed_in = pg_current_xact_id()
+        WHERE u.changed_in <> pg_current_xact_id();
+    END IF;
+    IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' AND NEW.user_id <> OLD.user_id THEN
+        INSERT INTO session.named_session_users AS u (user_id) VALUES (NEW.user_id)
+        ON CONFLICT (user_id) DO UPDATE SET epoch = u.epoch + 1, changed_in = pg_current_xact_id()
+        WHERE u.changed_in <> pg_current_xact_id();
+    END IF;
+    RETURN NULL;
+END;
+$$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog;
+
+CREATE TRIGGER sessions_inserted AFTER INSERT ON public.sessions
+    FOR EACH ROW EXECUTE FUNCTION session.note_named_session_change();
+CREATE TRIGGER sessions_updated AFTER UPDATE ON public.sessions
+    FOR EACH ROW WHEN ((OLD.id, OLD.user_id, OLD.active) IS DISTINCT FROM (NEW.id, NEW.user_id, NEW.active))
+    EXECUTE FUNCTION session.note_named_session_change();
+CREATE TRIGGER sessions_deleted AFTER DELETE ON public.sessions
+    FOR EACH ROW WHEN (OLD.active) EXECUTE FUNCTION session.note_named_session_change();
+
+CREATE FUNCTION session.note_named_sessions_truncated() RETURNS TRIGGER AS $$
+BEGIN
+    UPDATE session.named_session_users SET epoch = epoch + 1, changed_in = pg_current_xact_id();
+    RETURN NULL;
+END;
+$$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog;
+
+CREATE TRIGGER sessions_truncated AFTER TRUNCATE ON public.sessions
+    FOR EACH STATEMENT EXECUTE FUNCTION session.note_named_sessions_truncated();
+
+CREATE FUNCTION session.touch_named_session() RETURNS TRIGGER AS $$
+BEGIN
+    NEW.updated_at := now();
+    RETURN NEW;
+END;
+$$ LANGUAGE plpgsql SET search_path = pg_catalog;
+
+CREATE TRIGGER sessions_touched BEFORE UPDATE ON public.sessions
+    FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION session.touch_named_session();
+
+-- Add the constraints that make the document's rules true, if all rows satisfy them. Returns whether they are there
+-- now: if not, no row was touched, and /api/v1/sessions is not served until the rows are brought in order and this is
+-- called again. For the owner of the table.
+CREATE FUNCTION session.order_named_sessions() RETURNS BOOLEAN AS $$
+BEGIN
+    LOCK TABLE public.sessions IN SHARE ROW EXCLUSIVE MODE;
+    IF EXISTS (SELECT 1 FROM public.sessions
+               WHERE active IS NULL OR created_at IS NULL OR updated_at IS NULL
+                  OR char_length(title) NOT BETWEEN 1 AND 1000)
+        OR EXISTS (SELECT 1 FROM public.sessions GROUP BY user_id, title HAVING count(*) > 1)
+        OR EXISTS (SELECT 1 FROM public.sessions WHERE active GROUP BY user_id HAVING count(*) > 1)
+    THEN
+        RETURN FALSE;
+    END IF;
+    CREATE UNIQUE INDEX IF NOT EXISTS sessions_user_id_title_key
+        ON public.sessions (user_id, session.title_digest(title));
+    CREATE UNIQUE INDEX IF NOT EXISTS sessions_one_active_key ON public.sessions (user_id) WHERE active;
+    ALTER TABLE public.sessions
+        DROP CONSTRAINT IF EXISTS sessions_title_length,
+        ADD CONSTRAINT sessions_title_length CHECK (char_length(title) BETWEEN 1 AND 1000),
+        ALTER COLUMN active SET NOT NULL,
+        ALTER COLUMN created_at SET NOT NULL,
+        ALTER COLUMN updated_at SET NOT NULL;
+    UPDATE session.named_session_cache SET in_order = TRUE;
+    RETURN TRUE;
+END;
+$$ LANGUAGE plpgsql;
+
+-- ---------------------------------------------------------------------------------------------------------
+-- A new session, active, in the place of the one that was. A title that is taken violates sessions_user_id_title_key.
+CREATE FUNCTION session.create_named_session(p_user_id INTEGER, p_title TEXT)
+RETURNS TABLE (new_id UUID, new_epoch BIGINT) AS $$
+BEGIN
+    -- The user's lock comes first; each statement after it sees what the one who had it before has done.
+    INSERT INTO session.named_session_users AS u (user_id) VALUES (p_user_id)
+    ON CONFLICT (user_id) DO UPDATE SET epoch = u.epoch + 1, changed_in = pg_current_xact_id()
+    RETURNING u.epoch INTO new_epoch;
+    UPDATE public.sessions SET active = FALSE WHERE user_id = p_user_id AND active;
+    INSERT INTO public.sessions (user_id, title, active) VALUES (p_user_id, p_title, TRUE)
+    RETURNING id INTO new_id;
+    RETURN NEXT;
+END;
+$$ LANGUAGE plpgsql;
+
+-- The session of that title is the active one from now on. No row: there is none of that title.
+CREATE FUNCTION session.activate_named_session(p_user_id INTEGER, p_title TEXT)
+RETURNS TABLE (active_id UUID, active_epoch BIGINT) AS $$
+DECLARE
+    was_active BOOLEAN;
+BEGIN
+    SELECT u.epoch INTO active_epoch FROM session.named_session_users u WHERE u.user_id = p_user_id FOR UPDATE;
+    SELECT s.id, s.active INTO active_id, was_active FROM public.sessions s
+    WHERE s.user_id = p_user_id AND session.title_digest(s.title) = session.title_digest(p_title);
+    IF active_id IS NULL THEN
+        RETURN;
+    END IF;
+    IF NOT was_active THEN
+        UPDATE session.named_session_users u SET epoch = u.epoch + 1, changed_in = pg_current_xact_id()
+        WHERE u.user_id = p_user_id
+        RETURNING u.epoch INTO active_epoch;
+        UPDATE public.sessions SET active = FALSE WHERE user_id = p_user_id AND active;
+        UPDATE public.sessions SET active = TRUE WHERE id = active_id;
+    END IF;
+    RETURN NEXT;
+END;
+$$ LANGUAGE plpgsql;
+
+-- 'deleted', 'active' (then it stays) or 'not_found'.
+CREATE FUNCTION session.delete_named_session(p_user_id INTEGER, p_title TEXT) RETURNS TEXT AS $$
+DECLARE
+    found_id UUID;
+    is_active BOOLEAN;
+BEGIN
+    PERFORM 1 FROM session.named_session_users u WHERE u.user_id = p_user_id FOR UPDATE;
+    SELECT s.id, s.active INTO found_id, is_active FROM public.sessions s
+    WHERE s.user_id = p_user_id AND session.title_digest(s.title) = session.title_digest(p_title);
+    IF found_id IS NULL THEN
+        RETURN 'not_found';
+    END IF;
+    IF is_active THEN
+        RETURN 'active';
+    END IF;
+    DELETE FROM public.sessions WHERE id = found_id;
+    RETURN 'deleted';
+END;
+$$ LANGUAGE plpgsql;

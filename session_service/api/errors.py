@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from aiohttp import web
@@ -78,11 +78,16 @@ _HTTP_CODES: Mapping[int, tuple[ErrorCode, str]] = {
 def error_response(error: SessionServiceError) -> web.Response:
     """The answer to an error of ours, with the headers that belong to it."""
     response = code_response(error.code, error.message)
+    add_error_headers(response, error)
+    return response
+
+
+def add_error_headers(response: web.Response, error: SessionServiceError) -> None:
+    """The headers that belong to an error, whatever form its body has."""
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = str(max(1, error.retry_after_s))
     elif error.code is ErrorCode.AUTHENTICATION_FAILED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    return response
 
 
 def internal_error_response() -> web.Response:
@@ -114,12 +119,26 @@ def unreadable_body_response() -> web.Response:
     return response
 
 
+class ErrorAnswers(msgspec.Struct, frozen=True):
+    """How a part of the API words its errors: one function for each kind of what can be raised."""
+
+    error: Callable[[SessionServiceError], web.Response]
+    http_exception: Callable[[web.HTTPException], web.StreamResponse]
+    internal_error: Callable[[], web.Response]
+    unreadable_body: Callable[[], web.Response]
+
+
 def code_response(code: ErrorCode, message: str) -> web.Response:
     return web.Response(
         body=_encode(error_answer(code, message)),
         status=PUBLIC_ERRORS[code].status or 400,
         content_type="application/json",
     )
+
+
+CODED_ANSWERS = ErrorAnswers(
+    error_response, http_exception_response, internal_error_response, unreadable_body_response
+)
 
 
 def markdown_page() -> str:

@@ -14,13 +14,9 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from session_service.api.errors import (
-    error_response,
-    http_exception_response,
-    internal_error_response,
-    unreadable_body_response,
-)
-from session_service.errors import AuthenticationError, ErrorCode, SessionServiceError
+from session_service.api.errors import CODED_ANSWERS, ErrorAnswers
+from session_service.api.named_session_errors import NAMED_SESSION_ANSWERS, is_named_session_path
+from session_service.errors import AuthenticationError, ErrorCode, NamedSessionError, SessionServiceError
 from session_service.telemetry.metrics import Metrics
 from session_service.wire.proxies import TrustedNetworks, client_address
 
@@ -105,21 +101,25 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except web.HTTPException as exception:
-        return http_exception_response(exception)
+        return _answers(request).http_exception(exception)
     except AuthenticationError as error:
         log.info("authentication_failed", reason=error.reason)
-        return error_response(error)
+        return _answers(request).error(error)
     except SessionServiceError as error:
-        if error.code is not ErrorCode.INTERNAL_ERROR:
-            return error_response(error)
+        if error.code is not ErrorCode.INTERNAL_ERROR or isinstance(error, NamedSessionError):
+            return _answers(request).error(error)
         log.exception("request_failed", route=route_template(request))
-        return internal_error_response()
+        return _answers(request).internal_error()
     except web.RequestPayloadError:
-        return unreadable_body_response()
+        return _answers(request).unreadable_body()
     except (
         Exception
     ) as error:  # the last line before aiohttp's own, which would answer in plain text and log without the id
         if isinstance(error, ConnectionError) and request.transport is None:
             raise  # the client is gone: nobody reads an answer, and nothing of ours failed
         log.exception("request_failed", route=route_template(request))
-        return internal_error_response()
+        return _answers(request).internal_error()
+
+
+def _answers(request: web.Request) -> ErrorAnswers:
+    return NAMED_SESSION_ANSWERS if is_named_session_path(request) else CODED_ANSWERS

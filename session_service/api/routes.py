@@ -18,12 +18,20 @@ from session_service.api.middleware import (
     metrics_middleware,
     request_context_middleware,
 )
+from session_service.api.named_session_errors import NAMED_SESSIONS_PATH
+from session_service.api.named_session_handlers import (
+    NamedSessionHandlers,
+    by_number,
+    handle_extra_slash,
+    handle_missing_slash,
+)
 from session_service.api.order_handlers import OrderHandlers
 from session_service.api.responses import MAX_BODY_BYTES
 from session_service.api.session_handlers import SessionHandlers
 from session_service.api.simulator_handlers import SimulatorHandlers
 from session_service.clients.auth import AuthClient
 from session_service.config import Settings
+from session_service.named_sessions.service import NamedSessionService
 from session_service.sessions.manager import SessionManager
 from session_service.telemetry.metrics import Metrics
 from session_service.websocket.manager import WebSocketManager
@@ -33,6 +41,7 @@ from session_service.wire.proxies import trusted_networks
 def build_app(
     *,
     sessions: SessionManager,
+    named_sessions: NamedSessionService,
     auth: AuthClient,
     websockets: WebSocketManager,
     metrics: Metrics,
@@ -62,6 +71,7 @@ def build_app(
             *_session_routes(auth, session_handlers),
             *_simulator_routes(auth, SimulatorHandlers(sessions)),
             *_order_routes(auth, OrderHandlers(sessions)),
+            *_named_session_routes(auth, NamedSessionHandlers(named_sessions)),
             # The stream reads its token as a WebSocket does, by WEBSOCKET_QUERY_TOKEN's rule.
             web.get("/api/sessions/{session_id}/events", websockets.handle_event_stream, allow_head=False),
         ]
@@ -108,6 +118,21 @@ def _order_routes(auth: AuthClient, handlers: OrderHandlers) -> Sequence[web.Rou
         _route(auth, "GET", orders, handlers.handle_list_orders),
         _route(auth, "GET", one, handlers.handle_get_order),
         _route(auth, "DELETE", one, handlers.handle_cancel_order),
+    ]
+
+
+def _named_session_routes(auth: AuthClient, handlers: NamedSessionHandlers) -> Sequence[web.RouteDef]:
+    # A title takes the rest of the path, with slashes and line breaks.
+    path, title = NAMED_SESSIONS_PATH, r"{title:[\s\S]+}"
+    return [
+        _route(auth, "GET", f"{path}/", by_number(handlers.handle_list_sessions)),
+        _route(auth, "POST", f"{path}/", by_number(handlers.handle_create_session)),
+        _route(auth, "GET", f"{path}/active", by_number(handlers.handle_get_active_session)),
+        _route(auth, "POST", f"{path}/active/{title}", by_number(handlers.handle_set_active_session)),
+        _route(auth, "DELETE", f"{path}/{title}", by_number(handlers.handle_delete_session)),
+        web.get(path, handle_missing_slash),
+        web.post(path, handle_missing_slash),
+        web.get(f"{path}/active/", handle_extra_slash),
     ]
 
 

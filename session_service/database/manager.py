@@ -5,6 +5,7 @@ from __future__ import annotations
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.config import Settings
 from session_service.database.events import EventBus
+from session_service.database.named_sessions import NamedSessionRepository
 from session_service.database.orphans import OrphanRepository
 from session_service.database.ownership import OwnershipRepository
 from session_service.database.pods import PodRepository
@@ -34,6 +35,7 @@ class DatabaseManager:
         self.sessions = SessionRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
         self.sockets = SocketRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
         self.simulators = SimulatorRepository(self.postgres, queries)
+        self.named_sessions = NamedSessionRepository(self.postgres, queries)
         self.orphans = OrphanRepository(self.postgres, queries)
         self.pods = PodRepository(self.postgres, queries)
         self.ownership = OwnershipRepository(self.postgres, queries)

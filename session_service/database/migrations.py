@@ -127,6 +127,7 @@ async def _grant(connection: asyncpg.Connection[Any], role: str, password: str |
             await connection.execute(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {quoted}")
         await connection.execute(f"REVOKE INSERT, UPDATE, DELETE ON session.installation FROM {quoted}")
         await connection.execute(f"GRANT SELECT ON public.session_service_migrations TO {quoted}")
+        await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON public.sessions TO {quoted}")
 
 
 def _quote_identifier(name: str) -> str:

@@ -24,7 +24,12 @@ import structlog
 
 from session_service.config import DatabaseSettings
 from session_service.database.availability import Availability
-from session_service.errors import DatabaseUnavailableError, SessionNotFoundError, SessionServiceError
+from session_service.errors import (
+    DatabaseUnavailableError,
+    DuplicateSessionTitleError,
+    SessionNotFoundError,
+    SessionServiceError,
+)
 from session_service.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -43,6 +48,8 @@ _CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
     "sockets_session_id_fkey": SessionNotFoundError,
     "sockets_pod_id_fkey": DatabaseUnavailableError,  # this pod's row is not there yet, or not any more: soon it is
     "session_metadata_session_id_fkey": SessionNotFoundError,
+    "sessions_user_id_title_key": DuplicateSessionTitleError,
+    "sessions_one_active_key": DatabaseUnavailableError,  # a write that took no lock came between: soon it is done
 }
 
 _NOT_DONE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)

@@ -41,6 +41,8 @@ FILL = """
     INSERT INTO simulator.warm_pool (simulator_id, status, recipe, workload_uid, endpoint, create_until)
     SELECT 'spare' || n, CASE WHEN n % 10 = 0 THEN 'CREATING' ELSE 'READY' END, 'recipe', 'uid', 'host:1', '-infinity'
     FROM generate_series(1, 1000) n;
+    INSERT INTO public.sessions (user_id, title, active)
+    SELECT n / 4, 'title ' || n, n % 4 = 0 FROM generate_series(4, 20003) n;
     ANALYZE;
 """
 MANY = [f"s{number}" for number in range(1, 21)]  # for a thousand of 20,000 a whole read would be right
@@ -83,11 +85,16 @@ HOT: dict[str, tuple[Any, ...]] = {
     "orphans.known": ([f"i{number}" for number in range(1, 21)],),
     "teardowns.request": ("i77", "s77", "host:1", "uid"),
     "pods.beat": ("pod#1",),
+    "named_sessions.list": (7,),
+    "named_sessions.active": (7,),
     "warm_pool.recorded": ("spare7", "uid", "host:1", None),
     "warm_pool.remove": ("spare7", "READY"),
 }
 # Those that call a function: their statements are inside it, where a plan is not shown; see INSIDE.
 FUNCTIONS = {
+    "named_sessions.create",
+    "named_sessions.activate",
+    "named_sessions.delete",
     "sessions.open",
     "sessions.end",
     "sessions.expire",
@@ -176,6 +183,11 @@ INSIDE = {
         "UPDATE simulator.teardowns SET create_until = '-infinity'"
         " WHERE simulator_id = 't77' AND create_until = now()"
     ),
+    "title": (
+        "SELECT id, active FROM public.sessions"
+        " WHERE user_id = 7 AND session.title_digest(title) = session.title_digest('title 28')"
+    ),
+    "deactivate": "UPDATE public.sessions SET active = FALSE WHERE user_id = 7 AND active",
     "presence": "SELECT count(*) FROM session.sockets k WHERE k.session_id = 's77'",
     "start, spare": (
         "SELECT w.* FROM simulator.warm_pool w WHERE w.status = 'READY' AND w.recipe = 'recipe'"
