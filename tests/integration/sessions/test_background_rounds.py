@@ -37,7 +37,7 @@ async def test_every_round_is_made_and_measured(service: Service) -> None:
         text = await metrics()
         return all(f'session_background_pass_duration_seconds_count{{loop="{name}"}}' in text for name in ROUNDS)
 
-    await eventually(missing_are_none, within_s=5, what="a pass of every round")
+    await eventually(missing_are_none, within_s=20, what="a pass of every round")
     failed = [line for line in (await metrics()).splitlines() if line.startswith("session_background_errors_total{")]
     assert [line for line in failed if not line.endswith(" 0.0")] == []
 
@@ -47,7 +47,7 @@ async def test_a_loop_that_ends_by_itself_ends_the_pod_in_order_with_1(service: 
         return
 
     service.server._guard.spawn("broken", returns())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await service.server.wait_for_shutdown()
     assert service.server.exit_code == 1
 
@@ -61,4 +61,4 @@ async def test_gauges_say_what_the_database_has(make_service: Callable[..., Any]
         async with service.http.get("/metrics") as response:
             return "session_active_sessions 3.0" in await response.text()
 
-    await eventually(shows_three, within_s=8, what="session_active_sessions 3")
+    await eventually(shows_three, within_s=30, what="session_active_sessions 3")

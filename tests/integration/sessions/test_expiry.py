@@ -13,6 +13,7 @@ from session_service.database.sql_files import load_queries
 from tests.support.api_client import ApiClient
 from tests.support.service import Service
 from tests.support.sql import Sql
+from tests.support.stalls import Stalls
 from tests.support.waiting import eventually
 from tests.support.websocket_client import connect
 
@@ -31,30 +32,42 @@ async def test_expiry_is_pushed_to_the_open_socket_within_a_second(
     make_service: Callable[..., Any], sql: Sql
 ) -> None:
     service: Service = await make_service(SESSION_TIMEOUT_SECONDS="1")
-    for attempt in range(3):
-        async with connect(service, deviceId=f"device-{attempt}") as client:
-            ended = await client.receive_type("session_ended")
-            ended_at = time.time()
-            assert ended["reason"] == "expired"
-            assert await client.close_code() == 4503
-            late_s = ended_at - await sql.fetchval(EXPIRES_AT, client.frames[0]["sessionId"])
-            assert 0 <= late_s <= 1.0, late_s
+    with Stalls() as stalls:
+        for attempt in range(3):
+            async with connect(service, deviceId=f"device-{attempt}") as client:
+                ended = await client.receive_type("session_ended")
+                ended_at, ended_s = time.time(), time.monotonic()
+                assert ended["reason"] == "expired"
+                assert await client.close_code() == 4503
+                late_s = ended_at - await sql.fetchval(EXPIRES_AT, client.frames[0]["sessionId"])
+                assert late_s >= 0
+                assert stalls.took_s(ended_s - late_s, ended_s) <= 1.0, late_s
 
 
 async def test_a_socket_that_says_nothing_does_not_keep_its_session(short: Service) -> None:
     async with connect(short) as client:
-        started = time.monotonic()
-        assert await client.close_code() == 4503
-        assert 1.9 <= time.monotonic() - started <= 3.5
+        with Stalls() as stalls:
+            started = time.monotonic()
+            assert await client.close_code() == 4503
+            assert time.monotonic() - started >= 1.9
+            assert stalls.took_s(started) <= 3.5
 
 
-async def test_messages_keep_a_session_past_its_timeout(short: Service, sql: Sql) -> None:
-    async with connect(short) as client:
-        until = time.monotonic() + 3.5
-        while time.monotonic() < until:
-            ack = await client.ask("request_session")
-            assert ack["success"] if "success" in ack else ack["type"] == "session_info", ack
-            await asyncio.sleep(0.2)
+async def test_messages_keep_a_session_past_its_timeout(make_service: Callable[..., Any], sql: Sql) -> None:
+    service: Service = await make_service(SESSION_TIMEOUT_SECONDS="60")
+    async with connect(service) as client:
+        session_id = client.frames[0]["sessionId"]
+        for _ in range(2):
+            # As 40 s after it was used last.
+            await sql.execute("UPDATE session.active_sessions SET expires_at = now() + interval '20 s'")
+            service.server._activity.forget(session_id)
+
+            async def is_extended() -> bool:
+                ack = await client.ask("request_session")
+                assert ack["type"] == "session_info", ack
+                return bool(await sql.fetchval(EXPIRES_AT, session_id) > time.time() + 45)
+
+            await eventually(is_extended, within_s=15, what="a message counts as a use")
         assert await sql.fetchval("SELECT status FROM session.active_sessions") == "ACTIVE"
 
 
@@ -130,7 +143,7 @@ async def test_the_expiry_round_waits_for_activity_that_is_not_written(service: 
     async def is_extended() -> bool:
         return bool(await sql.fetchval(EXPIRES_AT, session_id) > time.time() + 3500)
 
-    await eventually(is_extended, within_s=2, what="the call counts")
+    await eventually(is_extended, within_s=20, what="the call counts")
 
 
 async def test_deleting_ends_the_socket_with_4503(api: ApiClient, service: Service) -> None:
@@ -146,10 +159,11 @@ async def test_a_row_deleted_by_hand_ends_the_socket_within_a_round(
 ) -> None:
     service: Service = await make_service(POD_LEASE_SECONDS="1")
     async with connect(service) as client:
-        await sql.execute("DELETE FROM session.active_sessions")
-        started = time.monotonic()
-        assert await client.close_code() == 4503
-        assert time.monotonic() - started <= 2.0
+        with Stalls() as stalls:
+            await sql.execute("DELETE FROM session.active_sessions")
+            started = time.monotonic()
+            assert await client.close_code() == 4503
+            assert stalls.took_s(started) <= 2.0
 
 
 async def test_expired_rows_are_deleted_in_the_end(make_service: Callable[..., Any], sql: Sql) -> None:
@@ -162,7 +176,7 @@ async def test_expired_rows_are_deleted_in_the_end(make_service: Callable[..., A
         await service.server._sessions.session_ops.cleanup()
         return (await api.call("GET", f"/api/sessions/{session_id}"))[0] == 404
 
-    await eventually(is_gone, within_s=2, what="404")
+    await eventually(is_gone, within_s=20, what="404")
 
 
 async def test_every_end_is_told_also_of_more_than_one_batch(service: Service, sql: Sql) -> None:
@@ -180,5 +194,5 @@ async def test_every_end_is_told_also_of_more_than_one_batch(service: Service, s
         await service.server._sessions.session_ops.cleanup()
         return bool(await sql.fetchval("SELECT count(*) = 0 FROM session.active_sessions"))
 
-    await eventually(none_is_left, within_s=5, what="every row deleted")
+    await eventually(none_is_left, within_s=20, what="every row deleted")
     assert len(told - {None}) == 2500

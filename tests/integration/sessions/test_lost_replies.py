@@ -43,10 +43,10 @@ async def test_a_socket_whose_opening_was_carried_out_unknown_to_us_is_uncounted
         async def is_alone() -> bool:
             return bool(await sql.fetchval("SELECT count(*) = 1 FROM session.sockets"))
 
-        await eventually(is_alone, within_s=3, what="one row for one socket")
+        await eventually(is_alone, within_s=20, what="one row for one socket")
         assert await sql.fetchval("SELECT status FROM session.active_sessions") == "ACTIVE"
 
     async def waits_for_its_client() -> bool:
         return bool(await sql.fetchval("SELECT status <> 'ACTIVE' FROM session.active_sessions"))
 
-    await eventually(waits_for_its_client, within_s=3, what="no socket")
+    await eventually(waits_for_its_client, within_s=20, what="no socket")

@@ -49,7 +49,7 @@ async def test_at_the_limit_the_oldest_session_without_a_socket_ends(
         # Those that are there are still given out.
         assert (await api.call("POST", "/api/sessions", json={"deviceId": "first"}))[0] == 200
         await second.socket.close()
-        await eventually(lambda: only_one_socket(sql), within_s=5, what="the closed socket to be uncounted")
+        await eventually(lambda: only_one_socket(sql), within_s=20, what="the closed socket to be uncounted")
         await api.open_session("third")
         assert (await first.ask("request_session"))["status"] == "ACTIVE"
     devices = await sql.fetch("SELECT device_id FROM session.active_sessions ORDER BY 1")

@@ -41,7 +41,7 @@ async def test_a_socket_closed_during_an_outage_is_uncounted_after_it(
     async def is_closed_here() -> bool:
         return not service.server._websockets.registry.session_ids()
 
-    await eventually(is_closed_here, within_s=5, what="the socket's end")
+    await eventually(is_closed_here, within_s=20, what="the socket's end")
     assert await sql.fetchval("SELECT count(*) FROM session.sockets") == 1
     await way.accept()
 
@@ -51,7 +51,7 @@ async def test_a_socket_closed_during_an_outage_is_uncounted_after_it(
         )
         return row is not None and tuple(row) == ("INACTIVE", 0)
 
-    await eventually(is_uncounted, within_s=8, what="INACTIVE, no socket")
+    await eventually(is_uncounted, within_s=20, what="INACTIVE, no socket")
 
 
 async def test_an_open_socket_goes_on_through_an_outage_and_its_activity_counts(
@@ -82,7 +82,7 @@ async def test_an_open_socket_goes_on_through_an_outage_and_its_activity_counts(
 
         began = time.monotonic()
         while not await is_extended():
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 20
             await asyncio.sleep(0.1)
             await client.send({"type": "heartbeat", "timestamp": 1, "deviceId": "device-1"})
             ack = await client.receive_type("heartbeat_ack")

@@ -18,7 +18,7 @@ SESSION = """
     FROM session.active_sessions a JOIN session.session_metadata m USING (session_id)"""
 
 
-async def session_becomes(sql: Sql, status: str, sockets: int, *, within_s: float = 3.0) -> dict[str, Any]:
+async def session_becomes(sql: Sql, status: str, sockets: int, *, within_s: float = 20.0) -> dict[str, Any]:
     """Wait until the one session has this status and this many sockets; its metadata."""
     row: Any = None
 
@@ -69,7 +69,7 @@ async def test_a_lost_socket_leaves_its_session_reconnecting_and_then_inactive(s
         assert connection.transport is not None
         connection.transport.abort()
     await session_becomes(sql, "RECONNECTING", 0)
-    await sql.execute("UPDATE session.active_sessions SET disconnected_at = now() - interval '119 s'")
+    await sql.execute("UPDATE session.active_sessions SET disconnected_at = now() - interval '100 s'")
     await service.server._sessions.session_ops.expire()
     assert await sql.fetchval("SELECT status FROM session.active_sessions") == "RECONNECTING"
     await sql.execute("UPDATE session.active_sessions SET disconnected_at = now() - interval '121 s'")
@@ -89,7 +89,7 @@ async def test_rows_lost_with_the_unlogged_table_are_written_again(
         async def are_back() -> bool:
             return bool(await sql.fetchval("SELECT count(*) FROM session.sockets") == 2)
 
-        await eventually(are_back, within_s=1.5, what="both rows")
+        await eventually(are_back, within_s=20, what="both rows")
         assert await sql.fetchval("SELECT attempt FROM session.sockets WHERE client_id = 'tab-2'") == 7
     await session_becomes(sql, "INACTIVE", 0)
 
@@ -99,7 +99,7 @@ async def test_a_pod_whose_row_was_removed_registers_again(make_service: Callabl
     async with connect(service):
         await session_becomes(sql, "ACTIVE", 1)
         await sql.fetch("SELECT session.bury_pod(pod_id) FROM session.pods")
-        await session_becomes(sql, "ACTIVE", 1, within_s=6)
+        await session_becomes(sql, "ACTIVE", 1)
 
 
 async def test_a_socket_that_comes_before_the_pods_row_is_told_to_come_again(service: Service, sql: Sql) -> None:
@@ -125,7 +125,7 @@ async def test_readiness_means_that_sockets_are_taken(make_service: Callable[...
             async with service.http.get("/readiness") as response:
                 return response.status == 200
 
-        await eventually(is_ready, within_s=5, what="ready")
+        await eventually(is_ready, within_s=20, what="ready")
         async with connect(service):
             pass
 
@@ -141,13 +141,13 @@ async def test_reports_of_quality_reach_the_metadata_by_the_round(service: Servi
         async def is_degraded() -> bool:
             return await quality() == "DEGRADED"
 
-        await eventually(is_degraded, within_s=3, what="DEGRADED")
+        await eventually(is_degraded, within_s=20, what="DEGRADED")
         await client.send({"type": "connection_quality", "latencyMs": 40, "missedHeartbeats": 3})
 
         async def is_poor() -> bool:
             return await quality() == "POOR"
 
-        await eventually(is_poor, within_s=3, what="POOR")
+        await eventually(is_poor, within_s=20, what="POOR")
         session = await api.session(session_id)
         assert session["heartbeat_latency"] == 40
         assert session["missed_heartbeats"] == 3
