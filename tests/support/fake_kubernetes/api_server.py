@@ -156,7 +156,7 @@ class ApiServer:
     def _list(self, request: web.Request, plural: str) -> web.Response:
         matching = [
             (key, found)
-            for key, found in self.store.select(plural, self.namespace)
+            for key, found in self.store.peek(plural, self.namespace)
             if _selected(found, request.query.get("labelSelector", ""))
         ]
         version, after = self.store.version, ""

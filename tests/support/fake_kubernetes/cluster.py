@@ -124,10 +124,8 @@ class Cluster:
                 seen = self.store.version
                 self._collect()
                 if self._network is not None:
-                    self._network.resolve_only(self.store.names("services", NAMESPACE))
-                for key, found in self.store.select("deployments", NAMESPACE):
-                    if "deletionTimestamp" not in found["metadata"] and not self._has_pod(found["metadata"]["uid"]):
-                        self._begin(found["metadata"]["uid"], self._place(key, found))
+                    self._network.resolve_only(key.name for key, _ in self.store.peek("services", NAMESPACE))
+                self._replicate()
                 await self.store.wait_for_change(seen, 0.05)
         finally:
             for task in self._tasks.values():
@@ -142,26 +140,35 @@ class Cluster:
             self._tasks[uid].result()
         self._tasks[uid] = asyncio.create_task(work)
 
-    def _has_pod(self, uid: str) -> bool:
-        return any(
-            key.plural == "pods" and found.get("status", {}).get("phase") not in {"Failed", "Succeeded"}
-            for key, found in self.store.dependents(uid)
-        )
+    def _replicate(self) -> None:
+        """The controllers of Deployments and ReplicaSets: each has a Pod that is not over, or gets one."""
+        served = {
+            owner["uid"]
+            for _, found in self.store.peek("pods", NAMESPACE)
+            if found.get("status", {}).get("phase") not in {"Failed", "Succeeded"}
+            for owner in found["metadata"]["ownerReferences"]
+        }
+        for key, found in self.store.peek("deployments", NAMESPACE):
+            uid = found["metadata"]["uid"]
+            if "deletionTimestamp" not in found["metadata"] and uid not in served:
+                self._begin(uid, self._place(key, found))
 
     def _collect(self) -> None:
         """The garbage collector: dependents before what waits for them, and what has lost its owner."""
         if not self.collecting:
             return
-        for key, found in self.store.select("deployments", NAMESPACE):
+        owned = self.store.owned()
+        for key, found in self.store.peek("deployments", NAMESPACE):
             if FOREGROUND not in found["metadata"].get("finalizers", ()):
                 continue
-            dependents = list(self.store.dependents(found["metadata"]["uid"]))
+            dependents = [item for item in owned if found["metadata"]["uid"] in _owners(item[1])]
             if not dependents:
                 self.store.remove(key)
             for dependent, manifest in dependents:
                 self._end(dependent, manifest)
-        for key, found in list(self.store.owned()):
-            if not any(self.store.has_uid(owner["uid"]) for owner in found["metadata"]["ownerReferences"]):
+        there = self.store.uids()
+        for key, found in self.store.owned():
+            if not _owners(found) & there:
                 self._end(key, found)
 
     def _end(self, key: Key, found: Manifest) -> None:
@@ -219,6 +226,10 @@ class Cluster:
                 await self._kill(uid)
                 return
             self.store.update(key, {**present, "status": status})
+
+
+def _owners(found: Manifest) -> set[str]:
+    return {owner["uid"] for owner in found["metadata"]["ownerReferences"]}
 
 
 def _course(fate: Fate) -> list[Manifest]:

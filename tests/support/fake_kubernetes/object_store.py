@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import copy
 import itertools
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class ExpiredError(Exception):
 
 
 class ObjectStore:
-    """Every write is one version. What ``get`` and ``select`` return is a copy."""
+    """Every write is one version. ``get`` and ``select`` return copies; what ``peek`` shows is not to be changed."""
 
     def __init__(self) -> None:
         self._objects: dict[Key, Manifest] = {}
@@ -48,28 +48,22 @@ class ObjectStore:
         return None if found is None else copy.deepcopy(found)
 
     def select(self, plural: str, namespace: str) -> list[tuple[Key, Manifest]]:
+        return [(key, copy.deepcopy(found)) for key, found in self.peek(plural, namespace)]
+
+    def peek(self, plural: str, namespace: str) -> list[tuple[Key, Manifest]]:
+        """By name, as they are at this moment: a write puts another object in the place of the earlier one."""
         return [
-            (key, copy.deepcopy(self._objects[key]))
+            (key, self._objects[key])
             for key in sorted(self._objects)
             if (key.plural, key.namespace) == (plural, namespace)
         ]
 
-    def names(self, plural: str, namespace: str) -> list[str]:
-        return [key.name for key in self._objects if (key.plural, key.namespace) == (plural, namespace)]
+    def owned(self) -> list[tuple[Key, Manifest]]:
+        """What has owners. Not to be changed, either."""
+        return [item for item in sorted(self._objects.items()) if item[1]["metadata"].get("ownerReferences")]
 
-    def dependents(self, uid: str) -> Iterator[tuple[Key, Manifest]]:
-        for key, found in sorted(self._objects.items()):
-            if uid in {owner["uid"] for owner in found["metadata"].get("ownerReferences", ())}:
-                yield key, copy.deepcopy(found)
-
-    def owned(self) -> Iterator[tuple[Key, Manifest]]:
-        """What has owners."""
-        for key, found in sorted(self._objects.items()):
-            if found["metadata"].get("ownerReferences"):
-                yield key, copy.deepcopy(found)
-
-    def has_uid(self, uid: str) -> bool:
-        return any(found["metadata"]["uid"] == uid for found in self._objects.values())
+    def uids(self) -> set[str]:
+        return {found["metadata"]["uid"] for found in self._objects.values()}
 
     def create(self, key: Key, manifest: Manifest) -> Manifest:
         made = copy.deepcopy(manifest)
@@ -96,7 +90,7 @@ class ObjectStore:
 
     def remove(self, key: Key) -> None:
         if (found := self._objects.get(key)) is not None:
-            self._write("DELETED", key, found)
+            self._write("DELETED", key, copy.deepcopy(found))
             del self._objects[key]
 
     def compact(self) -> None:
@@ -107,7 +101,8 @@ class ObjectStore:
     def events_since(self, version: int) -> list[Event]:
         if version < self.compacted_to:
             raise ExpiredError
-        return [event for event in self._events if event.version > version]
+        begins_at = bisect.bisect_right(self._events, version, key=lambda event: event.version)
+        return self._events[begins_at:]
 
     async def wait_for_change(self, since: int, limit_s: float) -> None:
         """Return when something was written after ``since``, or after ``limit_s``."""
