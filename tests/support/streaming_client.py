@@ -50,6 +50,10 @@ class StreamingClient:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Close the tab; what it has counted stays."""
         await self._exits.aclose()
 
     @property
