@@ -19,8 +19,9 @@ from tests.support.waiting import eventually
 from tests.support.websocket_client import Client, connect
 
 LEASE_S = 1.0
-WINDOW_S = 4.0
-WITHIN_A_ROUND_S = LEASE_S / 3 + 1.0  # and what a busy machine takes
+WINDOW_S = 30.0  # of pods whose clients all leave: nobody waits for its end, and nothing is done because of it
+SHORT_WINDOW_S = 8.0  # where a client stays to its end: the others need most of it on a busy machine
+SOON_S = 12.0  # a round, and what a busy machine takes; not a window
 
 MakePods = Callable[..., Awaitable[list[Service]]]
 
@@ -69,7 +70,7 @@ async def owner_of(sql: Sql, session_id: str) -> str | None:
     return None if pod_id is None else str(pod_id).partition("#")[0]
 
 
-async def owned_by(sql: Sql, session_id: str, *names: str, within_s: float = WITHIN_A_ROUND_S) -> None:
+async def owned_by(sql: Sql, session_id: str, *names: str, within_s: float = SOON_S) -> None:
     async def is_owned() -> bool:
         return await owner_of(sql, session_id) in names
 
@@ -136,7 +137,7 @@ async def test_a_session_without_a_socket_is_adopted_and_its_simulator_goes_on(
 async def test_a_client_that_moves_misses_nothing_and_takes_its_session_along(
     make_pods: MakePods, sql: Sql, exits: AsyncExitStack
 ) -> None:
-    first, second, _third = await make_pods()
+    first, second, _third = await make_pods(DRAIN_WINDOW_SECONDS=f"{SHORT_WINDOW_S:g}")
     mover, stayer = await rented(first, "user-1"), await rented(first, "user-2")
     stream, others = NumberedStream(), NumberedStream()
     old = await exits.enter_async_context(connect(first, mover.user_id, clientId="tab-1", attempt=1))
@@ -151,13 +152,13 @@ async def test_a_client_that_moves_misses_nothing_and_takes_its_session_along(
     assert new.frames[0]["resumed"] is True
     await followed(new, stream, 3)
     assert await old.close_code() in {1000, 4504}
-    await owned_by(sql, mover.session_id, "pod-2", within_s=2.0)
+    await owned_by(sql, mover.session_id, "pod-2", within_s=SHORT_WINDOW_S / 2)
     # Who stays is served until the window ends, by the pod that looks after its session.
-    assert time.monotonic() - started_s < WINDOW_S, "too slow to tell"
+    assert time.monotonic() - started_s < SHORT_WINDOW_S, "too slow to tell"
     assert await owner_of(sql, stayer.session_id) == "pod-1"
     await followed(stays, others, 3)
     assert await stays.close_code() == 1012
-    assert time.monotonic() - started_s >= WINDOW_S * 0.9
+    assert time.monotonic() - started_s >= SHORT_WINDOW_S * 0.9
     await ending
     await owned_by(sql, stayer.session_id, "pod-2", "pod-3")
     await followed(new, stream, 5)
@@ -185,7 +186,7 @@ async def test_a_session_is_free_as_soon_as_its_last_socket_has_left(
     await tabs[0].socket.close()
     assert await owner_of(sql, leaver.session_id) == "pod-1"  # for its other tab
     await tabs[1].socket.close()
-    await owned_by(sql, leaver.session_id, "pod-2", "pod-3", within_s=WITHIN_A_ROUND_S + 0.5)
+    await owned_by(sql, leaver.session_id, "pod-2", "pod-3")
     await ending
     assert set((await simulators(sql)).values()) == {("RUNNING", None)}
     rows = await sql.fetch("SELECT session_id, metadata FROM session.session_metadata")
@@ -229,7 +230,7 @@ async def test_pods_that_go_at_once_leave_no_simulator_and_no_pod(
     make_pods: MakePods, sql: Sql, exits: AsyncExitStack
 ) -> None:
     """Each sees the others drain: one of them has to be the last, and none may think that another will see to it."""
-    window_s = 30.0
+    window_s = 60.0
     pods = await make_pods(DRAIN_WINDOW_SECONDS=f"{window_s:g}")
     for number, pod in enumerate(pods):
         await rented(pod, f"user-of-{number}")

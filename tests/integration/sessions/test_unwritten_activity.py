@@ -185,8 +185,8 @@ async def test_a_pod_cut_off_from_postgres_saves_the_sessions_that_it_serves(
     make_service: Callable[..., Awaitable[Service]], way: TcpProxy, sql: Sql
 ) -> None:
     """Used on one pod, which cannot write it; run out since; expired by nobody, and extended when it can."""
-    await make_service(POD_NAME="pod-1", POD_LEASE_SECONDS="60")
-    cut_off = await make_service(POD_NAME="pod-2", POD_LEASE_SECONDS="60", DB_PORT=str(way.port))
+    await make_service(POD_NAME="pod-1", POD_LEASE_SECONDS="5")
+    cut_off = await make_service(POD_NAME="pod-2", POD_LEASE_SECONDS="5", DB_PORT=str(way.port))
     session_id = await ApiClient(cut_off.http).open_session()
     other_id = await ApiClient(cut_off.http, "user-2").open_session()
     way.refuse()
@@ -216,25 +216,24 @@ async def test_a_session_that_somebody_holds_is_waited_for_and_holds_up_no_other
     sql: Sql, database: Database
 ) -> None:
     await add_pod(sql, "pod#1")
-    await add_session(sql, "held", expires_in_s=0.2)
-    await add_session(sql, "other", expires_in_s=0.2)
+    await add_session(sql, "held", expires_in_s=-60)
+    await add_session(sql, "other", expires_in_s=-60)
+    await sql.execute("UPDATE session.pods SET flushed_until = now() - interval '300 s'")
     operator = await asyncpg.connect(database.owner_dsn)
     try:
         answered_at = await flush(sql, "pod#1", None)
         async with operator.transaction():
             await operator.execute("SELECT 1 FROM session.active_sessions WHERE session_id = 'held' FOR UPDATE")
-            answered_at = await flush(sql, "pod#1", answered_at, held=0.0)
+            answered_at = await flush(sql, "pod#1", answered_at, held=120)
             assert await sql.fetchval("SELECT unwritten FROM session.pods") == ["held"]
-            await asyncio.sleep(0.3)
-            answered_at = await flush(sql, "pod#1", answered_at, held=0.3)
-            answered_at = await flush(sql, "pod#1", answered_at, held=0.3)
+            answered_at = await flush(sql, "pod#1", answered_at, held=120)
             assert await expire(sql) == {"other"}
         assert await expire(sql) == set(), "a use in time was not written yet"
-        await flush(sql, "pod#1", answered_at, held=0.4)
+        await flush(sql, "pod#1", answered_at, held=120)
         assert await sql.fetchval("SELECT unwritten FROM session.pods") == []
         assert await expire(sql) == set()
         row = await sql.fetchrow(
-            "SELECT status, expires_at > now() + interval '59 min' FROM session.active_sessions"
+            "SELECT status, expires_at > now() + interval '50 min' FROM session.active_sessions"
             " WHERE session_id = 'held'"
         )
         assert tuple(row or ()) == ("INACTIVE", True)
