@@ -131,6 +131,14 @@ class KubernetesClient:
             raise BackendRefusedError("NotFound", f"there is no namespace {self.namespace}")
         return _decoded(resource.item, body)
 
+    async def patch(self, resource: Resource[T], name: str, changes: Mapping[str, Any]) -> bool:
+        """Merge these changes into it (RFC 7396). False: there is none.
+
+        Raises BackendRefusedError ``Invalid`` where they name another uid than its own.
+        """
+        query = {"timeout": f"{EFFECT_LIMIT_S:g}s"}
+        return await self._call("patch", resource, name, query=query, body=msgspec.json.encode(changes)) is not None
+
     async def delete(self, resource: Resource[T], name: str, *, uid: str) -> bool:
         """Have it removed after all that it owns (foreground), if it is this one. False: there is none.
 
@@ -190,7 +198,7 @@ class KubernetesClient:
         body: bytes | None = None,
     ) -> bytes | None:
         """The body of a success; None for 404."""
-        method = {"get": "GET", "list": "GET", "create": "POST", "delete": "DELETE"}[verb]
+        method = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}[verb]
         path = resource.path(self.namespace, name)
         operation = f"{verb}_{resource.plural}"
         deadline_s = self._clock() + CALL_LIMIT_S
@@ -240,7 +248,7 @@ class KubernetesClient:
         access = self._access
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         authorization = await access.authorization()
         if authorization is not None:
             headers["Authorization"] = authorization

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from session_service.domain.simulator import DEFAULT_CASH, DEFAULT_SYMBOLS
+
 
 class WorkloadPhase(StrEnum):
     """How far a workload is, as its platform sees it."""
@@ -26,7 +28,8 @@ class WorkloadPhase(StrEnum):
 class WorkloadSpec(msgspec.Struct, frozen=True):
     """What a simulator's process is started with (docs/simulator.md). ``token`` goes into its environment only.
 
-    ``database_id`` labels the workload: those of another database on the same platform are somebody else's.
+    ``database_id`` labels the workload: those of another database on the same platform are somebody else's. Without
+    ``session_id`` and ``user_id`` it is a spare, made for nobody yet.
     """
 
     simulator_id: str
@@ -37,11 +40,27 @@ class WorkloadSpec(msgspec.Struct, frozen=True):
     token: str
     database_id: str
 
+    @classmethod
+    def spare(cls, simulator_id: str, token: str, database_id: str) -> WorkloadSpec:
+        """What it is to trade is said by StartSimulator, once somebody has taken it."""
+        return cls(simulator_id, "", "", DEFAULT_SYMBOLS, DEFAULT_CASH, token, database_id)
+
+    def environ(self) -> dict[str, str]:
+        """The process's variables but for its address. A spare serves the first session that comes, and no other."""
+        whose = {"SESSION_ID": self.session_id, "USER_ID": self.user_id}
+        return {
+            "SIMULATOR_ID": self.simulator_id,
+            **(whose if self.session_id else {"SINGLE_SESSION": "true"}),
+            "INITIAL_SYMBOLS": ",".join(self.initial_symbols),
+            "INITIAL_CASH": format(self.initial_cash, ".15g"),
+            "SIMULATOR_TOKEN": self.token,
+        }
+
 
 class Workload(msgspec.Struct, frozen=True):
     """One running (or failed) simulator. ``uid`` tells two workloads of one simulator id apart.
 
-    ``session_id``: as its spec said; empty where the platform does not keep it.
+    ``session_id``: as its spec said, or ``assign``; empty where the platform does not keep it, and of a spare.
     """
 
     simulator_id: str
@@ -61,6 +80,9 @@ class SimulatorBackend(Protocol):
     create_limit_s: float
     """A create has taken effect within this time of its call, or never will, whatever became of the caller."""
 
+    recipe: str
+    """What workloads are made of, as a short text that is another one for whatever is made of something else."""
+
     async def start(self) -> None:
         """Make the backend usable; called once, before any other call."""
 
@@ -69,6 +91,9 @@ class SimulatorBackend(Protocol):
 
     async def create(self, spec: WorkloadSpec) -> Workload:
         """Create the workload, or return the one that stands under this simulator id already."""
+
+    async def assign(self, simulator_id: str, uid: str, session_id: str, user_id: str) -> None:
+        """Write down on a spare whose it is now; it runs on undisturbed. Nothing, where it has gone."""
 
     async def get(self, simulator_id: str) -> Workload | None:
         """Ask the platform itself, not a cache; None when there is no such workload."""

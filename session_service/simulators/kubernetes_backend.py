@@ -21,12 +21,14 @@ from session_service.errors import (
 )
 from session_service.simulators.backend import Workload, WorkloadSpec
 from session_service.simulators.kubernetes_objects import (
+    assignment,
     deployment_manifest,
     is_of,
     is_ours,
     label_selector,
     object_name,
     pod_selector,
+    recipe,
     service_manifest,
     simulator_id_of,
 )
@@ -66,6 +68,7 @@ class KubernetesBackend:
     ) -> None:
         self._client = client
         self._image = image
+        self.recipe = recipe(image)
         self._database_id = database_id
         self._departure_wait_s = departure_wait_s
         self._view = WorkloadView(client.namespace)
@@ -99,6 +102,16 @@ class KubernetesBackend:
             if not deployment.is_ending:
                 await self._ensure_service(spec, deployment)
         return self._workload(deployment, ())
+
+    async def assign(self, simulator_id: str, uid: str, session_id: str, user_id: str) -> None:
+        """By labels of the Deployment and of its Service. Raises BackendRefusedError where that is not allowed."""
+        name, labels = object_name(simulator_id), assignment(session_id, user_id)
+        async with _within(CALLS_LIMIT_S):
+            try:
+                if await self._client.patch(DEPLOYMENTS, name, {"metadata": {"uid": uid, "labels": labels}}):
+                    await self._client.patch(SERVICES, name, {"metadata": {"labels": labels}})
+            except KubernetesConflictError as error:
+                raise BackendUnavailableError(error.detail) from None
 
     async def get(self, simulator_id: str) -> Workload | None:
         async with _within(CALLS_LIMIT_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from typing import Any
 
@@ -75,6 +76,18 @@ def is_ours(deployment: Deployment, simulator_id: str) -> bool:
     return labels.get("managed-by") == MANAGED_BY and labels.get("simulator_id") == label_safe(simulator_id)
 
 
+def recipe(image: str) -> str:
+    """Of what is made of this image in the way of this release; it becomes another one with either."""
+    manifest = deployment_manifest(WorkloadSpec.spare("", "", ""), image)
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:_DIGEST_CHARS]
+
+
+def assignment(session_id: str, user_id: str) -> dict[str, str]:
+    """The labels that say whose it is; empty while it is a spare. They are written anew when somebody takes it, but not
+    those of its Pod's template: any change of that makes another Pod."""
+    return {"session_id": session_id and label_safe(session_id), "user_id": user_id and label_safe(user_id)}
+
+
 def deployment_manifest(spec: WorkloadSpec, image: str) -> Manifest:
     """One Pod, never two at a time; Pod Security "restricted" admits it."""
     labels = _labels(spec)
@@ -127,8 +140,7 @@ def _labels(spec: WorkloadSpec) -> dict[str, str]:
     return {
         "app": "exchange-simulator",
         "simulator_id": label_safe(spec.simulator_id),
-        "session_id": label_safe(spec.session_id),
-        "user_id": label_safe(spec.user_id),
+        **assignment(spec.session_id, spec.user_id),
         "managed-by": MANAGED_BY,
         "session-db": label_safe(spec.database_id),
     }
@@ -139,6 +151,7 @@ def _selector(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _pod_spec(spec: WorkloadSpec, image: str) -> Manifest:
+    environ = {**spec.environ(), "PORT": str(PORT)}
     return {
         "automountServiceAccountToken": False,
         # Else the kubelet sets variables for every Service of the namespace, of all other simulators too.
@@ -155,7 +168,7 @@ def _pod_spec(spec: WorkloadSpec, image: str) -> Manifest:
                 "name": CONTAINER,
                 "image": image,
                 "args": [PROGRAM],
-                "env": [{"name": name, "value": _literal(value)} for name, value in _environ(spec).items()],
+                "env": [{"name": name, "value": _literal(value)} for name, value in environ.items()],
                 "ports": [{"name": "grpc", "containerPort": PORT, "protocol": "TCP"}],
                 "resources": {
                     "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -175,18 +188,6 @@ def _pod_spec(spec: WorkloadSpec, image: str) -> Manifest:
 
 
 _PROBE: Manifest = {"grpc": {"port": PORT}, "timeoutSeconds": 2}
-
-
-def _environ(spec: WorkloadSpec) -> dict[str, str]:
-    return {
-        "SIMULATOR_ID": spec.simulator_id,
-        "SESSION_ID": spec.session_id,
-        "USER_ID": spec.user_id,
-        "INITIAL_SYMBOLS": ",".join(spec.initial_symbols),
-        "INITIAL_CASH": format(spec.initial_cash, ".15g"),
-        "SIMULATOR_TOKEN": spec.token,
-        "PORT": str(PORT),
-    }
 
 
 def _literal(value: str) -> str:

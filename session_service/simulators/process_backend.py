@@ -14,7 +14,7 @@ import msgspec
 from session_service.errors import BackendUnavailableError
 from session_service.simulators.backend import Workload, WorkloadPhase, WorkloadSpec
 from session_service.simulators.runner_process import RunnerProcess
-from session_service.simulators.runner_protocol import WorkloadList
+from session_service.simulators.runner_protocol import Assignment, WorkloadList
 from session_service.simulators.runner_simulators import PASSED_VARIABLES
 
 REQUEST_LIMIT_S = 10.0  # a create waits up to 5 s for the simulator, a delete 2 s for its end
@@ -33,6 +33,7 @@ class ProcessBackend:
     """
 
     create_limit_s = REQUEST_LIMIT_S  # the runner starts a process as soon as it reads the request
+    recipe = "process"  # the release's own: simulators end with the run
 
     def __init__(self, *, runner_url: str | None = None, runner_token: str | None = None) -> None:
         self._url = runner_url
@@ -64,6 +65,14 @@ class ProcessBackend:
         await self._restart_own_runner()
         status, body = await self._request("PUT", _path(spec.simulator_id), body=msgspec.json.encode(spec))
         return _decoded(status, body, Workload)
+
+    async def assign(self, simulator_id: str, uid: str, session_id: str, user_id: str) -> None:
+        if self._own_runner_has_ended:
+            return
+        path = f"{_path(simulator_id)}?uid={quote(uid, safe='')}"
+        status, body = await self._request("PATCH", path, body=msgspec.json.encode(Assignment(session_id)))
+        if status not in {204, 404, 409}:
+            raise _refusal(status, body)
 
     async def get(self, simulator_id: str) -> Workload | None:
         if self._own_runner_has_ended:

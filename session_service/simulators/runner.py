@@ -10,6 +10,7 @@ HTTP on 127.0.0.1, JSON, ``Authorization: Bearer <token>``; workloads and specs 
 - ``GET /simulators[?database_id=D]`` → ``{version, workloads}``, all or those of one database
 - ``GET /simulators/{id}`` → workload or 404
 - ``GET /simulators/watch?version=N&wait_s=20`` → the same as the whole list, once its version is not N
+- ``PATCH /simulators/{id}[?uid=U]`` ``{session_id}`` → 204: whose a spare is; 404; 409 where another uid stands there
 - ``DELETE /simulators/{id}[?uid=U]`` → 204; also where there is none; 409 where another uid stands there
 """
 
@@ -31,7 +32,7 @@ from aiohttp.typedefs import Handler
 
 from session_service.simulators.backend import WorkloadSpec
 from session_service.simulators.runner_log import prune
-from session_service.simulators.runner_protocol import TOKEN_VARIABLE, WorkloadList
+from session_service.simulators.runner_protocol import TOKEN_VARIABLE, Assignment, WorkloadList
 from session_service.simulators.runner_simulators import SimulatorProcesses, UidMismatchError
 
 CREATE_WAIT_S = 5.0
@@ -57,6 +58,7 @@ class RunnerApi:
         application.router.add_get("/simulators/watch", self._watch)
         application.router.add_put("/simulators/{id}", self._create)
         application.router.add_get("/simulators/{id}", self._get)
+        application.router.add_patch("/simulators/{id}", self._assign)
         application.router.add_delete("/simulators/{id}", self._delete)
         return application
 
@@ -97,6 +99,20 @@ class RunnerApi:
         if found is None:
             raise web.HTTPNotFound
         return _json(found)
+
+    async def _assign(self, request: web.Request) -> web.Response:
+        try:
+            assignment = msgspec.json.decode(await request.read(), type=Assignment)
+        except msgspec.MsgspecError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        uid = request.query.get("uid")
+        try:
+            there = await self._processes.assign(request.match_info["id"], uid, assignment.session_id)
+        except UidMismatchError:
+            raise web.HTTPConflict from None
+        if not there:
+            raise web.HTTPNotFound
+        return web.Response(status=204)
 
     async def _delete(self, request: web.Request) -> web.Response:
         try:

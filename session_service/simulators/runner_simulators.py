@@ -33,12 +33,7 @@ def simulator_environ(spec: WorkloadSpec, environ: Mapping[str, str]) -> dict[st
     """The whole environment of a simulator's process (docs/simulator.md#process)."""
     return {
         **{name: environ[name] for name in PASSED_VARIABLES if name in environ},
-        "SIMULATOR_ID": spec.simulator_id,
-        "SESSION_ID": spec.session_id,
-        "USER_ID": spec.user_id,
-        "INITIAL_SYMBOLS": ",".join(spec.initial_symbols),
-        "INITIAL_CASH": format(spec.initial_cash, ".15g"),
-        "SIMULATOR_TOKEN": spec.token,
+        **spec.environ(),
         "HOST": "127.0.0.1",
         "PORT": "0",
         "PYTHONUNBUFFERED": "1",
@@ -103,6 +98,17 @@ class SimulatorProcesses:
         except TimeoutError:
             return simulator.workload
         return simulator.workload
+
+    async def assign(self, simulator_id: str, uid: str | None, session_id: str) -> bool:
+        """Note whose it is. False: there is none. Raises UidMismatchError."""
+        simulator = self._simulators.get(simulator_id)
+        if simulator is None:
+            return False
+        if uid is not None and uid != simulator.workload.uid:
+            raise UidMismatchError
+        simulator.workload = msgspec.structs.replace(simulator.workload, session_id=session_id)
+        await self._announce()
+        return True
 
     async def delete(self, simulator_id: str, uid: str | None) -> None:
         """End it (SIGTERM, after 2 s SIGKILL) and forget it. Raises UidMismatchError; nothing happens without one."""

@@ -16,6 +16,7 @@ class ServiceBackend:
     """Every simulator is ready, at the one configured endpoint. Whether it lives is told by its heartbeats."""
 
     create_limit_s = 0.0  # nothing is created
+    recipe = ""  # nor kept ready: the exchange is always
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -28,6 +29,9 @@ class ServiceBackend:
 
     async def create(self, spec: WorkloadSpec) -> Workload:
         return self._workload(spec.simulator_id)
+
+    async def assign(self, simulator_id: str, uid: str, session_id: str, user_id: str) -> None:
+        """There are no spares."""
 
     async def get(self, simulator_id: str) -> Workload | None:
         return self._workload(simulator_id)

@@ -39,8 +39,8 @@ class ExchangeContainers:
             PODS,
             WorkloadSpec(
                 simulator_id=environ["SIMULATOR_ID"],
-                session_id=environ["SESSION_ID"],
-                user_id=environ["USER_ID"],
+                session_id=environ.get("SESSION_ID", ""),
+                user_id=environ.get("USER_ID", ""),
                 initial_symbols=tuple(environ["INITIAL_SYMBOLS"].split(",")),
                 initial_cash=float(environ["INITIAL_CASH"]),
                 token=environ["SIMULATOR_TOKEN"],
@@ -63,7 +63,7 @@ class ClusterHost:
         self._host = host
 
     def calls(self) -> OutgoingCalls:
-        return OutgoingCalls({"get", "create", "delete"})
+        return OutgoingCalls({"get", "create", "patch", "delete"})
 
     def platform(self, label: str, calls: OutgoingCalls) -> SimulatorBackend:
         """Its watches are not followed: what they would have told is found by rounds."""

@@ -11,7 +11,14 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-VERBS = {"get": "get", "list_page": "list", "create": "create", "delete": "delete", "watch": "watch"}
+VERBS = {
+    "get": "get",
+    "list_page": "list",
+    "create": "create",
+    "patch": "patch",
+    "delete": "delete",
+    "watch": "watch",
+}
 """Methods of KubernetesClient and the verbs that RBAC has for them."""
 
 PARAMETER = "resource"

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NoReturn, cast
 
 import grpc
+import msgspec
 
 from exchange_simulator.fence import OwnerFence
 from exchange_simulator.service import ExchangeSimulatorService
@@ -40,6 +41,7 @@ class _Placed:
         loop = asyncio.get_running_loop()
         settings = Settings(
             session_id=spec.session_id,
+            single_session=not spec.session_id,
             simulator_id=spec.simulator_id,
             token=spec.token,
             symbols=spec.initial_symbols,
@@ -86,7 +88,8 @@ class WorkloadHost(grpc.GenericRpcHandler):
         return {
             simulator_id: session.window.epoch
             for simulator_id, placed in self._placed.items()
-            if placed.label == label and (session := placed.sessions.find(placed.spec.session_id)) is not None
+            if placed.label == label
+            for session in placed.sessions._sessions.values()  # one at most
         }
 
     def restart_container(self, simulator_id: str) -> None:
@@ -95,11 +98,7 @@ class WorkloadHost(grpc.GenericRpcHandler):
     def place(self, label: str, spec: WorkloadSpec) -> Workload:
         placed = self._placed.get(spec.simulator_id)
         if placed is None:
-            self.overlaps += [
-                (spec.simulator_id, other)
-                for other, there in self._placed.items()
-                if (there.label, there.spec.session_id) == (label, spec.session_id)
-            ]
+            self._note_overlaps(label, spec.simulator_id, spec.session_id)
             fails = FAILS_ON_THIS_PLATFORM in spec.initial_symbols
             workload = Workload(
                 spec.simulator_id,
@@ -119,6 +118,21 @@ class WorkloadHost(grpc.GenericRpcHandler):
         placed = self._placed.get(simulator_id)
         return placed.workload if placed is not None and placed.label == label else None
 
+    def assign(self, label: str, simulator_id: str, uid: str, session_id: str) -> None:
+        placed = self._placed.get(simulator_id)
+        if placed is not None and (placed.label, placed.workload.uid) == (label, uid):
+            self._note_overlaps(label, simulator_id, session_id)
+            placed.workload = msgspec.structs.replace(placed.workload, session_id=session_id)
+
+    def _note_overlaps(self, label: str, simulator_id: str, session_id: str) -> None:
+        self.overlaps += [
+            (simulator_id, other)
+            for other, there in self._placed.items()
+            if session_id
+            and other != simulator_id
+            and (there.label, there.workload.session_id) == (label, session_id)
+        ]
+
     def remove(self, label: str, simulator_id: str, uid: str | None) -> bool:
         workload = self.find(label, simulator_id)
         if workload is not None and uid in {None, workload.uid}:
@@ -137,6 +151,7 @@ class LabelledBackend:
     """A SimulatorBackend over the host. Creates and deletes idempotently; what it makes outlives whoever called."""
 
     create_limit_s = 600.0  # longer than any test: it passes when a test says so
+    recipe = "exchanges of a test"
 
     def __init__(self, host: WorkloadHost, label: str) -> None:
         self._host = host
@@ -150,6 +165,9 @@ class LabelledBackend:
 
     async def create(self, spec: WorkloadSpec) -> Workload:
         return self._host.place(self._label, spec)
+
+    async def assign(self, simulator_id: str, uid: str, session_id: str, user_id: str) -> None:
+        self._host.assign(self._label, simulator_id, uid, session_id)
 
     async def get(self, simulator_id: str) -> Workload | None:
         return self._host.find(self._label, simulator_id)

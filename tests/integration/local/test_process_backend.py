@@ -70,6 +70,17 @@ async def test_creates_once_lists_and_deletes(backend: ProcessBackend) -> None:
     assert process_table.start_time(pid_of(first)) is None
 
 
+async def test_a_spare_becomes_a_sessions_and_runs_on(backend: ProcessBackend) -> None:
+    made = await backend.create(WorkloadSpec.spare("a", "a-token", HERE))
+    assert made.session_id == ""
+    await backend.assign("a", "another-uid", "session-2", "user-2")
+    await backend.assign("never made", made.uid, "session-2", "user-2")
+    assert await backend.get("a") == made
+    await backend.assign("a", made.uid, "session-1", "user-1")
+    assert await backend.get("a") == msgspec.structs.replace(made, session_id="session-1")
+    assert psutil.Process(pid_of(made)).is_running()
+
+
 async def test_a_ready_endpoint_answers(backend: ProcessBackend) -> None:
     made = await backend.create(spec("a"))
     assert made.endpoint is not None

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from session_service.errors import BackendRefusedError, BackendUnavailableError
-from session_service.simulators.backend import WorkloadPhase
+from session_service.simulators.backend import WorkloadPhase, WorkloadSpec
 from session_service.simulators.kubernetes_backend import KubernetesBackend
+from session_service.simulators.kubernetes_objects import label_safe
 from tests.support.fake_kubernetes.cluster import NAMESPACE, Cluster, Fate, fake_cluster
 from tests.support.fake_kubernetes.mishaps import Mishap
 from tests.support.fake_kubernetes.object_store import Key
-from tests.support.kubernetes_parts import DATABASE, SOON_S, TIMES, FollowedBackend, followed_backend, spec
+from tests.support.kubernetes_parts import DATABASE, SESSION, SOON_S, TIMES, FollowedBackend, followed_backend, spec
 from tests.support.waiting import eventually
 
 
@@ -100,6 +101,38 @@ async def test_an_evicted_pod_is_replaced(cluster: Cluster, followed: FollowedBa
     await cluster.evict("simulator-a")
     assert await followed.told_of("a", "READY") == before
     assert len(cluster.pods()) == 2  # the evicted one stays to be looked at
+
+
+async def test_a_spare_becomes_a_sessions_and_its_pod_is_left_alone(
+    cluster: Cluster, followed: FollowedBackend
+) -> None:
+    backend = followed.backend
+    await backend.create(WorkloadSpec.spare("a", "token-of-a", DATABASE))
+    ready = await followed.told_of("a", "READY")
+    pods = cluster.pods()
+    template = cluster.deployments()["simulator-a"]["spec"]["template"]
+    await backend.assign("a", ready.uid, SESSION, "user 1")
+    for found in (cluster.deployments()["simulator-a"], cluster.services()["simulator-a"]):
+        labels = found["metadata"]["labels"]
+        assert (labels["session_id"], labels["user_id"]) == (SESSION, label_safe("user 1"))
+        assert labels["session-db"] == DATABASE
+    assert cluster.deployments()["simulator-a"]["spec"]["template"] == template
+    assert await backend.get("a") == msgspec.structs.replace(ready, session_id=SESSION)
+    assert cluster.pods() == pods
+    assert [call.status for call in cluster.api.journal if call.status >= 400] == []
+
+
+async def test_a_spare_that_has_gone_or_is_anothers_is_not_touched(
+    cluster: Cluster, followed: FollowedBackend
+) -> None:
+    backend = followed.backend
+    await backend.assign("a", "uid", SESSION, "user-1")
+    await backend.create(WorkloadSpec.spare("a", "token-of-a", DATABASE))
+    await followed.told_of("a", "READY")
+    with pytest.raises(BackendRefusedError) as refused:
+        await backend.assign("a", "another uid", SESSION, "user-1")
+    assert refused.value.reason == "Invalid"
+    assert cluster.deployments()["simulator-a"]["metadata"]["labels"]["session_id"] == ""
 
 
 # --- made twice, cut short, or another's ---------------------------------------------------------------------------

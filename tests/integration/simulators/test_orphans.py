@@ -16,6 +16,7 @@ class CreatesLate:
     """The real backend, whose creates arrive there only when the test says so."""
 
     create_limit_s = 600.0
+    recipe = "as the real one"
 
     def __init__(self, real: SimulatorBackend) -> None:
         self._real = real
@@ -35,6 +36,9 @@ class CreatesLate:
         workload = await self._real.create(spec)
         self.created.set()
         return workload
+
+    async def assign(self, simulator_id: str, uid: str, session_id: str, user_id: str) -> None:
+        await self._real.assign(simulator_id, uid, session_id, user_id)
 
     async def get(self, simulator_id: str) -> Workload | None:
         return await self._real.get(simulator_id)

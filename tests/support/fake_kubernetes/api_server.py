@@ -22,7 +22,7 @@ from tests.support.fake_kubernetes.validation import faults_of
 
 _KINDS = {"deployments": "Deployment", "services": "Service", "pods": "Pod"}
 _VERSIONS = {"deployments": "apps/v1", "services": "v1", "pods": "v1"}
-_METHODS = {"POST": "create", "DELETE": "delete", "GET": "get"}
+_METHODS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -149,6 +149,8 @@ class ApiServer:
                 return self._list(request, plural)
             case "create":
                 return self._create(plural, body)
+            case "patch":
+                return self._patch(key, request.content_type, body)
             case "delete":
                 return self._delete(key, body)
         return _refusal(405, "MethodNotAllowed", f"{verb} is not served here")
@@ -187,6 +189,22 @@ class ApiServer:
             ending = "object is being deleted: " if "deletionTimestamp" in standing["metadata"] else ""
             return _refusal(409, "AlreadyExists", f'{ending}{plural} "{key.name}" already exists')
         return web.json_response(_typed(plural, self.store.create(key, manifest)), status=201)
+
+    def _patch(self, key: Key, content_type: str, body: bytes) -> web.Response:
+        if content_type != "application/merge-patch+json":
+            return _refusal(
+                415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {content_type}"
+            )
+        found = self.store.get(key)
+        if found is None:
+            return _not_found(key)
+        uid = found["metadata"]["uid"]
+        changed = merged(found, json.loads(body))
+        if (wanted := changed["metadata"]["uid"]) != uid:
+            return _refusal(422, "Invalid", f'metadata.uid: Invalid value: "{wanted}": field is immutable')
+        if faults := faults_of(key.plural, _typed(key.plural, changed)):
+            return _refusal(422, "Invalid", f"{_KINDS[key.plural]} is invalid: {'; '.join(faults)}")
+        return web.json_response(_typed(key.plural, self.store.update(key, changed)))
 
     def _delete(self, key: Key, body: bytes) -> web.Response:
         found = self.store.get(key)
@@ -238,6 +256,20 @@ class ApiServer:
             self._watches.remove(request)
             self.watching[plural] -= 1
         return response
+
+
+def merged(found: Manifest, changes: Manifest) -> Manifest:
+    """RFC 7396."""
+    result = dict(found)
+    for name, change in changes.items():
+        if change is None:
+            result.pop(name, None)
+        elif isinstance(change, dict):
+            below = result.get(name)
+            result[name] = merged(below if isinstance(below, dict) else {}, change)
+        else:
+            result[name] = change
+    return result
 
 
 def _concerns(event: Event, plural: str, namespace: str, selector: str) -> bool:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from session_service.clients.kubernetes_types import Deployment, ObjectMeta
 from session_service.simulators.backend import WorkloadSpec
 from session_service.simulators.kubernetes_objects import (
+    assignment,
     deployment_manifest,
     endpoint,
     is_of,
     label_safe,
     label_selector,
+    recipe,
     service_manifest,
     token_digest,
 )
@@ -37,6 +39,31 @@ def spec(user_id: str = "user-1", token: str = "s3cret") -> WorkloadSpec:  # noq
 
 def test_the_endpoint_is_the_service_by_the_clusters_dns() -> None:
     assert endpoint(SIMULATOR, "sims") == f"simulator-{SIMULATOR}.sims.svc.cluster.local:50055"
+
+
+def test_a_spare_is_nobodys_and_serves_the_first_that_comes() -> None:
+    manifest = deployment_manifest(WorkloadSpec.spare(SIMULATOR, "s3cret", DATABASE), "registry.example/simulator:1")
+    labels = manifest["metadata"]["labels"]
+    assert (labels["session_id"], labels["user_id"], labels["simulator_id"]) == ("", "", SIMULATOR)
+    assert faults_of("deployments", manifest) == []
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    environ = expanded(container["env"])
+    assert environ.keys() == {
+        *("SIMULATOR_ID", "SINGLE_SESSION", "INITIAL_SYMBOLS", "INITIAL_CASH", "SIMULATOR_TOKEN", "PORT")
+    }
+    assert environ["SINGLE_SESSION"] == "true"
+
+
+@given(user_ids)
+def test_whoever_takes_a_spare_its_labels_become_those_of_any_other(user_id: str) -> None:
+    taken = deployment_manifest(WorkloadSpec.spare(SIMULATOR, "s3cret", DATABASE), "image")["metadata"]["labels"]
+    taken |= assignment(SESSION, user_id)
+    assert taken == deployment_manifest(spec(user_id), "image")["metadata"]["labels"]
+
+
+def test_a_recipe_is_the_images_and_nobodys_in_particular() -> None:
+    assert recipe("registry.example/simulator:1") == recipe("registry.example/simulator:1")
+    assert recipe("registry.example/simulator:1") != recipe("registry.example/simulator:2")
 
 
 def test_a_deployment_as_the_contract_has_it() -> None:

@@ -21,6 +21,12 @@ def test_a_simulator_gets_what_the_contract_names() -> None:
     }
 
 
+def test_a_spare_is_told_no_session() -> None:
+    made = simulator_environ(WorkloadSpec.spare("sim-1", "token", "database"), {"SESSION_ID": "the service's own"})
+    assert made["SINGLE_SESSION"] == "true"
+    assert not {"SESSION_ID", "USER_ID"} & made.keys()
+
+
 def test_a_simulator_never_gets_the_services_secrets() -> None:
     secret = {
         "SECRET_KEY": "s",
