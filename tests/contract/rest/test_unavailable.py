@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import asyncpg
-
+from tests.support.outages import no_database
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service, bearer
 
 LIMIT_S = 3.5  # the longest request (3 s), and what a busy machine adds
-
-
-@asynccontextmanager
-async def no_database(servers: TestServers, database: Database) -> AsyncIterator[None]:
-    """This test's database lets no pod in, and whoever is in is thrown out."""
-    connection = await asyncpg.connect(servers.postgres.dsn("postgres"))
-    await connection.execute(f'ALTER DATABASE "{database.name}" CONNECTION LIMIT 0')
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database.name
-    )
-    try:
-        yield
-    finally:
-        await connection.execute(f'ALTER DATABASE "{database.name}" CONNECTION LIMIT -1')
-        await connection.close()
 
 
 async def test_without_the_database(service: Service, servers: TestServers, database: Database) -> None:

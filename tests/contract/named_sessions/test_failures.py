@@ -1,0 +1,48 @@
+"""What is the service's own fault, in the form of document 004: 503 while PostgreSQL is away or not as it should be."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from tests.support.named_user import NamedUser
+from tests.support.outages import no_database
+from tests.support.servers import Database, TestServers
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CALLS = [("GET", ""), ("POST", ""), ("POST", "active/A"), ("DELETE", "A")]
+
+
+async def test_without_the_database_calls_may_come_again(
+    user: NamedUser, servers: TestServers, database: Database
+) -> None:
+    await user.create("A")
+    async with no_database(servers, database):
+        for method, path in CALLS:
+            async with user.request(method, path, json={"title": "B"}) as response:
+                assert response.status == 503, (method, path)
+                assert int(response.headers["Retry-After"]) >= 1
+                assert (await response.json()).keys() == {"detail"}
+
+    async def is_back() -> bool:
+        return (await user.call("GET"))[0] == 200
+
+    await eventually(is_back, within_s=10, what="the database answers again")
+    assert await user.sessions() == {"A": True}
+
+
+async def test_what_the_database_says_reaches_nobody(user: NamedUser, database: Database) -> None:
+    connection = await asyncpg.connect(database.owner_dsn)
+    await connection.execute("ALTER TABLE public.sessions RENAME TO sessions_elsewhere")
+    try:
+        for method, path in CALLS:
+            status, body = await user.call(method, path, json={"title": "B"})
+            assert status == 503, (method, path)
+            assert body.keys() == {"detail"}
+            assert "elsewhere" not in body["detail"]
+            assert "relation" not in body["detail"]
+    finally:
+        await connection.execute("ALTER TABLE public.sessions_elsewhere RENAME TO sessions")
+        await connection.close()
