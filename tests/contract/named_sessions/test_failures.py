@@ -1,4 +1,4 @@
-"""What is the service's own fault, in the form of document 004: 503 while PostgreSQL is away or not as it should be."""
+"""The service's own faults in the form of document 004: 503 while PostgreSQL is away or not as it should be."""
 
 from __future__ import annotations
 
