@@ -1,0 +1,1 @@
+"""Databases that differ only in how many sessions they hold, for ``benchmarks.growth``."""
