@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 
-.PHONY: run test test-image check format bench faults protos image lock clean
+.PHONY: run test test-image check format bench faults trial protos image lock clean
 
 # Tied to this make, so that a run ends with it, however it ends.
 run: $(VENV)/.run
@@ -48,6 +48,10 @@ bench: $(VENV)/.bench
 # The fault tests at full length; `make test` runs the same ones with durations scaled down.
 faults: $(VENV)/.dev
 	FAULT_SCALE=1 $(BIN)/python -m pytest tests/acceptance tests/unit/websocket/test_stream_oracle.py $(PYTEST_ARGS)
+
+# A hundred simulators on the fake cluster of tests/support, and a killed pod; docs/kubernetes-trial.md is its transcript.
+trial: $(VENV)/.dev
+	$(BIN)/python -m scripts.kubernetes_trial
 
 protos: $(VENV)/.dev
 	$(BIN)/python scripts/generate_protos.py
