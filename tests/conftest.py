@@ -11,6 +11,7 @@ import structlog
 
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service
+from tests.support.stalls import Stalls
 
 
 def pytest_configure() -> None:
@@ -34,6 +35,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServers]:
         runner.run(test_servers.start())
         yield test_servers
         runner.run(test_servers.stop())
+
+
+@pytest.fixture
+def stalls() -> Iterator[Stalls]:
+    """From its start on: ``stalls.took_s(began_s)`` is what a limit on a duration is compared with."""
+    with Stalls() as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,12 +20,6 @@ from tests.support.websocket_client import Client, connect
 
 DETECTED_WITHIN_S = 5.0
 FRAMES_WITHIN_S = 20.0
-
-
-@pytest.fixture
-def stalls() -> Iterator[Stalls]:
-    with Stalls() as made:
-        yield made
 
 
 async def follow(client: Client, stream: NumberedStream, *, until: Callable[[], bool], within_s: float) -> None:

@@ -13,6 +13,7 @@ from session_service.websocket.admission import AdmissionLimits, RefusalReason
 from session_service.websocket.setup_rate import LONGEST_RETRY_S, RateLimits
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service, bearer
+from tests.support.stalls import Stalls
 from tests.support.websocket_client import Client, connect
 
 CLIENTS = 500
@@ -21,7 +22,7 @@ LIMITS = AdmissionLimits(setups=40, rate=RateLimits(floor_per_s=100.0, ceiling_p
 # The clients, the pod and the exchange share one event loop here, so this is far more than admission itself costs;
 # 500 set-ups that all went ahead at once would hold the loop for longer.
 LONGEST_PAUSE_S = 5.0
-ALL_WITHIN_S = 60.0
+ALL_WITHIN_S = 180.0
 
 
 class Storm:
@@ -55,18 +56,18 @@ class Storm:
         self._over.set()
 
 
-async def longest_pause(live: Client, until: asyncio.Event) -> float:
-    """Seconds between two frames of exchange data of one socket, at most."""
+async def longest_pause(live: Client, until: asyncio.Event, stalls: Stalls) -> float:
+    """Seconds between two frames of exchange data of one socket, at most, without those that the machine took."""
     longest_s, last_s = 0.0, time.monotonic()
     while not until.is_set():
         await live.receive_type("exchange_data")
         now_s = time.monotonic()
-        longest_s, last_s = max(longest_s, now_s - last_s), now_s
+        longest_s, last_s = max(longest_s, stalls.took_s(last_s, now_s)), now_s
     return longest_s
 
 
 async def test_a_storm_is_admitted_bit_by_bit_while_a_live_socket_goes_on(
-    servers: TestServers, database: Database, exchange_port: int
+    servers: TestServers, database: Database, exchange_port: int, stalls: Stalls
 ) -> None:
     environ = {
         **database.environ(),
@@ -82,7 +83,7 @@ async def test_a_storm_is_admitted_bit_by_bit_while_a_live_socket_goes_on(
         assert (await live.ask("start_simulator"))["success"]
         await live.receive_type("exchange_data")
         storm = Storm(http)
-        watching = asyncio.create_task(longest_pause(live, storm.all_connected))
+        watching = asyncio.create_task(longest_pause(live, storm.all_connected, stalls))
         began_s = time.monotonic()
         async with asyncio.timeout(ALL_WITHIN_S), asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):

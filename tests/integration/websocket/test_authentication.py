@@ -200,7 +200,7 @@ async def test_a_refresh_by_the_same_user_moves_the_end_and_by_another_ends_it(s
     async def refresh(client: Client, bearer_token: str) -> None:
         await client.send({"type": "authenticate", "token": bearer_token, "requestId": "refresh"})
 
-    headers = bearer(ttl_s=1.5)
+    headers = bearer(ttl_s=4.0)
     async with (
         connect(service, headers=headers, clientId="a") as kept,
         connect(service, headers=headers, clientId="b") as left,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 from tests.support.service import Service, bearer
 from tests.support.websocket_client import RawSocket, connect, raw_connect
 
+WINDOW_S = 4.0  # of a drain: what a busy machine takes for the few steps of who moves, and more
 HEARTBEAT = json.dumps({"type": "heartbeat", "timestamp": 1, "deviceId": "device-1"}).encode()
 
 
@@ -68,11 +70,15 @@ async def test_a_peer_that_ignores_our_close_is_dropped(service: Service) -> Non
 
 async def test_too_many_messages_4029(service: Service) -> None:
     async with connect(service) as client:
+        limits = client.frames[0]["limits"]
+        started_s = time.monotonic()
         for _ in range(200):
             await client.send({"type": "heartbeat", "timestamp": 1, "deviceId": "device-1"})
         assert await client.close_code() == 4029
+        took_s = time.monotonic() - started_s
         acknowledged = sum(frame["type"] == "heartbeat_ack" for frame in client.frames)
-        assert 40 <= acknowledged <= 60
+        allowed = limits["messageBurst"] + limits["messagesPerSecond"] * took_s
+        assert limits["messageBurst"] <= acknowledged <= allowed + 1
 
 
 async def test_logout_closes_every_socket_of_the_session_with_4503(service: Service) -> None:
@@ -147,7 +153,7 @@ async def test_no_authentication_in_time_4408_for_two_thousand_silent_sockets(se
             await other.send({"type": "heartbeat", "timestamp": 1, "deviceId": "device-1"})
             await other.receive_type("heartbeat_ack")
             most = max(most, manager._admission.unauthenticated)
-        codes = await asyncio.wait_for(asyncio.gather(*sockets), 60)
+        codes = await asyncio.wait_for(asyncio.gather(*sockets), 120)
         assert (await other.ask("request_session"))["type"] == "session_info"
     assert set(codes) == {4408}
     assert most > 100
@@ -190,20 +196,21 @@ async def test_a_drain_gives_each_client_its_slot_and_waits_for_those_that_can_m
     ):
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        drained = asyncio.create_task(manager.drain("deploy", window_s=2.0))
+        drained = asyncio.create_task(manager.drain("deploy", window_s=WINDOW_S))
         notices = [await client.receive_type("pod_terminating") for client in (moving, staying, unnamed)]
         slots_ms = [notice["reconnectAfterMs"] for notice in notices]
-        assert {notice["deadlineMs"] for notice in notices} == {2000}
+        assert {notice["deadlineMs"] for notice in notices} == {WINDOW_S * 1000}
         assert len(set(slots_ms)) == 3
-        assert all(0 <= slot_ms < 2000 for slot_ms in slots_ms)
+        assert all(0 <= slot_ms < WINDOW_S * 1000 for slot_ms in slots_ms)
         await moving.send({"type": "heartbeat", "timestamp": 1, "deviceId": "device-1"})
         await moving.receive_type("heartbeat_ack")  # it is served on
         await moving.socket.close()
         assert moving.socket.close_code == 1000
+        stays = asyncio.create_task(staying.close_code())
         assert await unnamed.close_code() == 1012
-        assert loop.time() - started_s < 1.9
-        assert await staying.close_code() == 1012
-        assert loop.time() - started_s >= 1.9
+        assert not stays.done()
+        assert await stays == 1012
+        assert loop.time() - started_s >= WINDOW_S * 0.95
         await drained
 
 

@@ -26,7 +26,7 @@ class EventSource:
 
     async def next(self, *types: str) -> Event | None:
         """The next event (of these types); None at the stream's end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 block = await self._block()
                 if block is None:
@@ -160,7 +160,7 @@ async def test_it_is_counted_beside_the_sockets(service: Service) -> None:
             return session["frontend_connections"], session["sse_connections"]
 
         async def until(expected: tuple[int, int]) -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while await counts() != expected:
                     await asyncio.sleep(0.05)
 

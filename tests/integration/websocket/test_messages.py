@@ -179,7 +179,7 @@ async def test_quality_reports_are_answered_and_show_in_heartbeats_and_metadata(
         ack = await client.receive_type("heartbeat_ack")
         assert (ack["connectionQuality"], ack["reconnectRecommended"]) == ("POOR", True)
         path = f"/api/sessions/{client.frames[0]['sessionId']}"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 async with service.http.get(path, headers=bearer()) as response:
                     session = (await response.json())["session"]

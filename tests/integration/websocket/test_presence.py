@@ -13,7 +13,7 @@ from tests.support.websocket_client import connect, subprotocol_token
 
 async def session_when(service: Service, session_id: str, status: str) -> dict[str, Any]:
     """The session as REST shows it, once it has this status."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with service.http.get(f"/api/sessions/{session_id}", headers=bearer()) as response:
                 session: dict[str, Any] = (await response.json())["session"]

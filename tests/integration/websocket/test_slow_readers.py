@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 from session_service.websocket.connection import CLOSE_LIMIT_S, MAX_UNSENT_BYTES
 from session_service.websocket.emitters import Outgoing, now_ms
 from session_service.wire.messages import SessionEnded
 from tests.support.service import Service
+from tests.support.stalls import Stalls
 from tests.support.websocket_client import connect, raw_connect
 
 
@@ -41,7 +43,7 @@ async def test_a_stalled_reader_is_dropped_and_its_buffer_stays_bounded(service:
             most = max(most, connection.unsent_bytes())
         assert connection.close_code == 4008
         assert most <= MAX_UNSENT_BYTES + 11_000
-        async with asyncio.timeout(CLOSE_LIMIT_S + 2):
+        async with asyncio.timeout(20):
             while manager._connections:
                 await asyncio.sleep(0.05)
 
@@ -58,12 +60,12 @@ async def test_shutdown_does_not_wait_for_readers_that_stall(service: Service) -
         slow = next(one for one in manager.registry if one.client_id == "slow")
         while slow.unsent_bytes() < MAX_UNSENT_BYTES // 2:
             slow.send(message)
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
-        closing = asyncio.create_task(manager.drain("shutdown", window_s=0))
-        assert await ok.close_code() == 1012
-        await closing
-        assert loop.time() - started_s < CLOSE_LIMIT_S + 2
-        async with asyncio.timeout(5):
+        with Stalls() as stalls:
+            started_s = time.monotonic()
+            closing = asyncio.create_task(manager.drain("shutdown", window_s=0))
+            assert await ok.close_code() == 1012
+            await closing
+            assert stalls.took_s(started_s) < CLOSE_LIMIT_S + 2
+        async with asyncio.timeout(20):
             while manager._connections:
                 await asyncio.sleep(0.05)
