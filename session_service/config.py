@@ -221,6 +221,9 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
         _setting("EXCHANGE_MANAGER_SERVICE", "host:port of an exchange"),
     ] = None
     max_per_user: Annotated[int, _setting("MAX_SIMULATORS_PER_USER", "an integer, 1 to 10000", ge=1, le=10000)] = 2
+    max_concurrent_starts: Annotated[
+        int, _setting("SIMULATOR_MAX_CONCURRENT_STARTS", "an integer, 1 to 10000", ge=1, le=10000)
+    ] = 20
     inactivity_timeout_s: Annotated[
         int, _setting("SIMULATOR_INACTIVITY_TIMEOUT", "seconds, 1 to 31536000", ge=1, le=31536000)
     ] = 3600

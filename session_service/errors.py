@@ -302,10 +302,10 @@ class ExchangeUnavailableError(UnavailableError):
 
 
 class BackendUnavailableError(UnavailableError):
-    """The place where simulators run (Kubernetes, the runner) cannot be reached."""
+    """The place where simulators run (Kubernetes, the runner) cannot be reached, or asks for patience."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__("The simulator backend is not available")
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__("The simulator backend is not available", retry_after_s=retry_after_s)
         self.detail = detail
 
 

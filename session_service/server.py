@@ -48,6 +48,7 @@ from session_service.simulators.process_backend import ProcessBackend
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
 from session_service.simulators.service_backend import ServiceBackend
+from session_service.simulators.start_queue import StartQueue
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
@@ -73,6 +74,7 @@ PURGE_EVERY_S = 600.0
 FLUSH_EVERY_S = 1.0
 WEBSOCKET_SWEEP_EVERY_S = 1.0
 RESYNC_EVERY_S = 2.0
+START_QUEUE_EVERY_S = 1.0
 TEARDOWN_EVERY_S = 1.0
 INACTIVE_EVERY_S = 10.0
 ORPHANS_EVERY_S = 20.0
@@ -166,12 +168,14 @@ class SessionServer:
         self._teardowns = Teardowns(
             database.simulators, self._backend, self._exchange, self._tokens, database.events, metrics
         )
+        self._start_queue = StartQueue(database.start_queue, database.events, metrics, pod_id=self._pod_id)
         self._reconciler = Reconciler(
             database.simulators,
             self._backend,
             self._exchange,
             self._tokens,
             self._teardowns,
+            self._start_queue,
             database.events,
             running,
             metrics,
@@ -186,6 +190,7 @@ class SessionServer:
             database.simulators,
             self._reconciler,
             self._teardowns,
+            self._start_queue,
             self._tokens,
             database.events,
             running,
@@ -302,10 +307,12 @@ class SessionServer:
         guard.every("simulator_heartbeat", settings.simulator.heartbeat_interval_s, self._reconciler.beat)
         guard.every("simulator_heartbeat_log", FLUSH_EVERY_S, self._reconciler.record_heartbeats)
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
+        guard.every("start_queue", START_QUEUE_EVERY_S, self._start_queue.round)
         guard.every("session_gauge", MEASURE_EVERY_S, self._sessions.session_ops.measure)
         guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
         guard.every("orphan_gauge", MEASURE_EVERY_S, self._orphans.measure)
         guard.spawn("session_claims", self._ownership.run_claims())
+        guard.spawn("freed_start_slots", self._start_queue.run())
         guard.spawn("own_teardowns", self._own_teardowns.run())
         guard.spawn("simulator_watch", self._reconciler.watch())
         guard.spawn("event_outbox", database.events.run_outbox())

@@ -10,12 +10,13 @@ from aiohttp import web
 from session_service.api.path_ids import checked_session_id, session_id_of_query, simulator_id_of
 from session_service.api.responses import json_response, read_body
 from session_service.domain.identity import Identity
-from session_service.domain.simulator import shown_status
+from session_service.domain.simulator import Simulator, shown_status
 from session_service.sessions.manager import SessionManager
 from session_service.wire.rest import (
     SimulatorAnswer,
     SimulatorStarted,
     SimulatorStopped,
+    SimulatorView,
     StartSimulatorRequest,
     simulator_view,
 )
@@ -41,12 +42,11 @@ class SimulatorHandlers:
 
     async def handle_find_simulator(self, request: web.Request, identity: Identity) -> web.Response:
         simulator = await self._simulators.get_for_session(identity, session_id_of_query(request))
-        view = None if simulator is None else simulator_view(simulator, datetime.now(UTC))
-        return json_response(SimulatorAnswer(simulator=view))
+        return json_response(SimulatorAnswer(simulator=None if simulator is None else await self._view(simulator)))
 
     async def handle_get_simulator(self, request: web.Request, identity: Identity) -> web.Response:
         simulator = await self._simulators.get(identity, simulator_id_of(request))
-        return json_response(SimulatorAnswer(simulator=simulator_view(simulator, datetime.now(UTC))))
+        return json_response(SimulatorAnswer(simulator=await self._view(simulator)))
 
     async def handle_stop_simulator(self, request: web.Request, identity: Identity) -> web.Response:
         simulator = await self._simulators.stop_simulator(identity, simulator_id_of(request))
@@ -55,3 +55,6 @@ class SimulatorHandlers:
     async def handle_stop_session_simulator(self, request: web.Request, identity: Identity) -> web.Response:
         status = await self._simulators.stop_for_session(identity, session_id_of_query(request))
         return json_response(SimulatorStopped(status=status))
+
+    async def _view(self, simulator: Simulator) -> SimulatorView:
+        return simulator_view(simulator, datetime.now(UTC), await self._simulators.queue_position(simulator))

@@ -7,6 +7,7 @@ the credentials (ADR 0023).
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -184,7 +185,7 @@ class KubernetesClient:
                 async for line in _lines(response):
                     yield _decoded(_events, line)
         except _ThrottledError as error:
-            raise BackendUnavailableError(f"throttled for {error.retry_after_s:g} s") from None
+            raise _throttled(error) from None
         except _NO_ANSWER as error:
             raise BackendUnavailableError(f"{type(error).__name__}: {error}") from None
 
@@ -215,10 +216,12 @@ class KubernetesClient:
             except _ThrottledError as error:
                 wait_s = jittered(error.retry_after_s * 1.1, 0.1, random.random)
                 if self._clock() + wait_s >= deadline_s:
-                    raise BackendUnavailableError(f"throttled for {error.retry_after_s:g} s") from None
+                    raise _throttled(error) from None
                 await asyncio.sleep(wait_s)
             except CircuitOpenError as error:
-                raise BackendUnavailableError(f"not asked for {error.retry_after_s} s, since it failed") from None
+                raise BackendUnavailableError(
+                    f"not asked for {error.retry_after_s} s, since it failed", retry_after_s=error.retry_after_s
+                ) from None
 
     async def _exchange(
         self,
@@ -325,6 +328,12 @@ def _error(response: aiohttp.ClientResponse, body: bytes) -> Exception:
         case 400 | 403 | 405 | 413 | 415 | 422:
             return BackendRefusedError(reason, detail)
     return BackendUnavailableError(detail)
+
+
+def _throttled(error: _ThrottledError) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"throttled for {error.retry_after_s:g} s", retry_after_s=max(1, math.ceil(error.retry_after_s))
+    )
 
 
 def _retry_after_s(response: aiohttp.ClientResponse, status: Status) -> float:

@@ -70,13 +70,19 @@ class EventBus:
         """Was it made by this pod?"""
         return event.sender == self._sender
 
-    def simulator_changed(self, simulator: Simulator, owner_pod_id: str | None = None) -> None:
-        """Publish the state that a simulator's row has now. ``owner_pod_id``: whose reconciler has to act on it."""
-        self.publish(self._simulator_event(simulator, owner_pod_id=owner_pod_id))
+    def simulator_changed(
+        self, simulator: Simulator, owner_pod_id: str | None = None, *, queue_position: int | None = None
+    ) -> None:
+        """Publish the state that a simulator's row has now. ``owner_pod_id``: whose reconciler has to act on it.
+        ``queue_position`` as in SessionEvent.
+        """
+        self.publish(self._simulator_event(simulator, owner_pod_id=owner_pod_id, queue_position=queue_position))
 
-    def tell_here(self, simulator: Simulator) -> None:
+    def tell_here(
+        self, simulator: Simulator, owner_pod_id: str | None = None, *, queue_position: int | None = None
+    ) -> None:
         """A round found the state that a simulator's row has now: as if its event had come from elsewhere."""
-        self._deliver(self._simulator_event(simulator))
+        self._deliver(self._simulator_event(simulator, owner_pod_id=owner_pod_id, queue_position=queue_position))
 
     def publish(self, event: SessionEvent) -> None:
         """Tell the subscribers here, now, and the other pods soon. Never blocks, never raises."""

@@ -16,6 +16,7 @@ from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sockets import SocketRepository
 from session_service.database.sql_files import load_queries
+from session_service.database.start_queue import StartQueueRepository
 from session_service.database.sweeper import SweeperRepository
 from session_service.errors import SchemaError
 from session_service.telemetry.metrics import Metrics
@@ -36,6 +37,9 @@ class DatabaseManager:
         self.sockets = SocketRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
         self.simulators = SimulatorRepository(self.postgres, queries)
         self.named_sessions = NamedSessionRepository(self.postgres, queries)
+        self.start_queue = StartQueueRepository(
+            self.postgres, queries, limit=settings.simulator.max_concurrent_starts
+        )
         self.orphans = OrphanRepository(self.postgres, queries)
         self.pods = PodRepository(self.postgres, queries)
         self.ownership = OwnershipRepository(self.postgres, queries)

@@ -31,21 +31,13 @@ class Teardown(msgspec.Struct, frozen=True):
 
 class OwnedSimulator(msgspec.Struct, frozen=True):
     """A simulator's row, and who looks after its session, as read by one statement. ``create_open_s``: for how long
-    yet a create that was sent may take effect; 0 where none can.
+    yet a create that was sent may take effect; 0 where none can. ``waits_for_slot``: it is in the start queue.
     """
 
     simulator: Simulator
     ownership: Ownership
     create_open_s: float = 0.0
-
-
-class Creation(msgspec.Struct, frozen=True):
-    """A create that is recorded and may be sent. ``until``: when it can no more take effect, by PostgreSQL's clock.
-    ``database_id``: what the workload is to be labelled with.
-    """
-
-    until: datetime
-    database_id: str
+    waits_for_slot: bool = False
 
 
 class RequestedSimulator(msgspec.Struct, frozen=True):
@@ -133,7 +125,7 @@ class SimulatorRepository:
         record = await self._postgres.fetch_row(
             self._queries["simulators.owned"], simulator_id, operation="get_simulator", repeatable=True
         )
-        return _owned(record, record["create_open_s"]) if record else None
+        return _owned(record, record["create_open_s"], record["waits_for_slot"]) if record else None
 
     async def predecessor_remains(self, session_id: str, simulator_id: str) -> bool:
         remains: bool = await self._postgres.fetch_value(
@@ -144,24 +136,6 @@ class SimulatorRepository:
             repeatable=True,
         )
         return remains
-
-    async def begin_create(self, owned: OwnedSimulator, within_s: float) -> Creation | None:
-        """Record that a create will be sent, and will have taken effect ``within_s`` of now or never.
-
-        None: it must not be sent, as of a transition that did not come about.
-        """
-        owner = owned.ownership
-        record = await self._postgres.fetch_row(
-            self._queries["simulators.begin_create"],
-            owned.simulator.simulator_id,
-            owner.session_id,
-            owner.pod_id,
-            owner.epoch,
-            within_s,
-            operation="begin_create",
-            repeatable=True,
-        )
-        return Creation(record["create_until"], record["database_id"]) if record else None
 
     async def create_answered(self, simulator_id: str, until: datetime) -> None:
         """The one create that was under way has been answered: its simulator's end need not wait for ``until``."""
@@ -359,7 +333,7 @@ class SimulatorRepository:
         return count
 
 
-def _owned(record: asyncpg.Record, create_open_s: float = 0.0) -> OwnedSimulator:
+def _owned(record: asyncpg.Record, create_open_s: float = 0.0, waits_for_slot: bool = False) -> OwnedSimulator:
     simulator = simulator_of(record)
     ownership = Ownership(simulator.session_id, record["owner_pod_id"], record["owner_epoch"])
-    return OwnedSimulator(simulator, ownership, create_open_s)
+    return OwnedSimulator(simulator, ownership, create_open_s, waits_for_slot)

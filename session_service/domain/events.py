@@ -23,6 +23,9 @@ class EventType(StrEnum):
     CLIENT_EVICTED = "client_evicted"
 
 
+NOT_QUEUED = 0
+"""The ``queue_position`` of a start that has left the queue."""
+
 PEER_TYPES = frozenset({EventType.SIMULATOR_STATUS, EventType.CLIENT_EVICTED})
 
 
@@ -31,7 +34,8 @@ class SessionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     The documented types go by the Redis channel ``session_events``, for anybody to read; ``PEER_TYPES`` do not.
     ``sender`` tells a pod its own events: two pods may bear one name. ``arrival`` is the socket's number in
-    ``session.sockets``, ``connections`` how many its session has over all pods.
+    ``session.sockets``, ``connections`` how many its session has over all pods. ``queue_position`` is where a
+    simulator that is CREATING waits for its start slot, 1 is next; None says nothing of that.
     """
 
     type: EventType
@@ -43,6 +47,7 @@ class SessionEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str | None = None  # the simulator's status
     changed_in: int | None = None  # the higher of two of one simulator tells the later state
     reason: str | None = None
+    queue_position: int | None = None
     client_id: str | None = None
     attempt: int | None = None
     arrival: int | None = None

@@ -101,6 +101,10 @@ class SimulatorOps:
         """As ``get_for_session``, for a connection that is already known to be the session's."""
         return await self._simulators.of_session(session_id)
 
+    async def queue_position(self, simulator: Simulator) -> int | None:
+        """Where it waits to be created, 1 is next; None where it does not wait."""
+        return await self._simulators.queue_position(simulator)
+
     async def submit_order(self, identity: Identity, simulator_id: str, order: OrderRequest) -> OrderState:
         """Place an order; a second call with the same requestId and content answers as the first.
 

@@ -15,6 +15,7 @@ from session_service.domain.simulator import Simulator, SimulatorAddress, Simula
 from session_service.errors import DatabaseUnavailableError
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
+from session_service.simulators.start_queue import StartQueue
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
@@ -30,6 +31,7 @@ class SimulatorManager:
         repository: SimulatorRepository,
         reconciler: Reconciler,
         teardowns: Teardowns,
+        starts: StartQueue,
         tokens: SimulatorTokens,
         events: EventBus,
         running: RunningSimulators,
@@ -41,6 +43,7 @@ class SimulatorManager:
         self._repository = repository
         self._reconciler = reconciler
         self._teardowns = teardowns
+        self._starts = starts
         self._tokens = tokens
         self._events = events
         self._metrics = metrics
@@ -70,6 +73,8 @@ class SimulatorManager:
         if requested is None:
             return None
         if requested.changed:
+            if requested.simulator.status is SimulatorStatus.STOPPED:  # it had no workload yet
+                self._metrics.simulator_operations_total.labels("stop", "success").inc()
             self._events.simulator_changed(requested.simulator, requested.owner_pod_id)
         return requested.simulator
 
@@ -78,6 +83,10 @@ class SimulatorManager:
 
     async def of_session(self, session_id: str, user_id: str | None = None) -> Simulator | None:
         return await self._repository.of_session(session_id, user_id)
+
+    async def queue_position(self, simulator: Simulator) -> int | None:
+        """Where it waits to be created, 1 is next; None where it does not wait."""
+        return await self._starts.position(simulator)
 
     @property
     def version(self) -> int:

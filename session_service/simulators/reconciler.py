@@ -20,6 +20,7 @@ from session_service.aiokit.keyed import KeyedQueue
 from session_service.clients.exchange import ExchangeClient, Fence
 from session_service.database.events import EventBus
 from session_service.database.simulators import OwnedSimulator, SimulatorRepository
+from session_service.database.start_queue import Queued
 from session_service.domain.placement import Ownership
 from session_service.domain.simulator import Simulator, SimulatorAddress, SimulatorStatus
 from session_service.errors import (
@@ -36,6 +37,8 @@ from session_service.simulators.backend import SimulatorBackend, Workload, Workl
 from session_service.simulators.heartbeat_log import HeartbeatLog
 from session_service.simulators.owner import Owner
 from session_service.simulators.running import RunningSimulators
+from session_service.simulators.start_attempts import BACKEND_BACKOFF, EXCHANGE_BACKOFF, StartAttempts
+from session_service.simulators.start_queue import StartQueue
 from session_service.simulators.steps import Action, Step, after_failed_heartbeat, next_step
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
@@ -46,6 +49,7 @@ log = structlog.get_logger(__name__)
 _LOOK_AGAIN_S = 0.25  # while a workload is being placed; the backend's watch usually is earlier
 _SUSPECT_AGAIN_S = 1.0  # a running simulator that does not answer
 _CONCURRENCY = 32
+_ON_ITS_WAY = frozenset({SimulatorStatus.CREATING, SimulatorStatus.STARTING})
 _SEND_CREATE_WITHIN_S = 3.0  # of its record: longer than that statement may take, retries included
 
 
@@ -62,6 +66,7 @@ class Reconciler:
         exchange: ExchangeClient,
         tokens: SimulatorTokens,
         teardowns: Teardowns,
+        starts: StartQueue,
         events: EventBus,
         running: RunningSimulators,
         metrics: Metrics,
@@ -74,6 +79,7 @@ class Reconciler:
         self._exchange = exchange
         self._tokens = tokens
         self._teardowns = teardowns
+        self._starts = starts
         self._events = events
         self._running = running
         self._metrics = metrics
@@ -82,7 +88,7 @@ class Reconciler:
         self._held: dict[str, OwnedSimulator] = {}  # running, of sessions that this pod owned when it last looked
         self._heartbeats = HeartbeatLog()
         self._clock = asyncio.get_running_loop().time
-        self._first_seen: dict[str, float] = {}
+        self._attempts = StartAttempts(self._clock)
         self._silent_since: dict[str, float] = {}
         self._queue: KeyedQueue[str] = KeyedQueue(
             "reconciler",
@@ -179,7 +185,7 @@ class Reconciler:
                 again = await self._advance(owned)
             except BackendUnavailableError as error:
                 log.warning("simulator_backend_unavailable", simulator_id=simulator_id, detail=error.detail)
-                self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
+                self._queue.poke_later(simulator_id, self._again_in_s(owned.simulator, error))
                 return
             except FencedError as error:
                 owner = owned.ownership
@@ -196,7 +202,13 @@ class Reconciler:
         """Take one step. True: look at the row again at once. Raises FencedError."""
         simulator = owned.simulator
         simulator_id = simulator.simulator_id
-        on_its_way = simulator.status in {SimulatorStatus.CREATING, SimulatorStatus.STARTING}
+        on_its_way = simulator.status in _ON_ITS_WAY
+        if owned.waits_for_slot:
+            self._attempts.pause(simulator_id)
+            return False  # an event comes with the slot, or the round that finds it
+        if on_its_way and (due_in_s := self._attempts.due_in_s(simulator_id)):
+            self._queue.poke_later(simulator_id, due_in_s)
+            return False
         observed = self._observed_step(simulator)
         if observed is not None and observed.action is Action.WAIT:
             await self._wait(owned, observed.reason)
@@ -208,7 +220,7 @@ class Reconciler:
             workload,
             predecessor_remains=creating
             and await self._repository.predecessor_remains(simulator.session_id, simulator_id),
-            waited_s=self._waited_s(simulator_id) if on_its_way else 0.0,
+            waited_s=self._attempts.spent_s(simulator_id) if on_its_way else 0.0,
         )
         match step.action:
             case Action.REST:
@@ -240,12 +252,19 @@ class Reconciler:
         observed = self._backend.observed(simulator.simulator_id)
         if simulator.status is not SimulatorStatus.STARTING or observed is None:
             return None
-        waited_s = self._waited_s(simulator.simulator_id)
+        waited_s = self._attempts.spent_s(simulator.simulator_id)
         return next_step(simulator, observed, predecessor_remains=False, waited_s=waited_s)
+
+    def _again_in_s(self, simulator: Simulator, error: BackendUnavailableError) -> float:
+        """When to go on where the backend did not do it: a growing wait, and no shorter than it asked for."""
+        if simulator.status is SimulatorStatus.RUNNING:
+            return _SUSPECT_AGAIN_S
+        return self._attempts.failed(simulator.simulator_id, BACKEND_BACKOFF, at_least_s=error.retry_after_s)
 
     async def _wait(self, owned: OwnedSimulator, reason: str | None) -> None:
         """Look again later. What keeps a simulator from starting is told while it does, not only when it failed."""
         simulator = owned.simulator
+        self._attempts.answered(simulator.simulator_id)
         self._queue.poke_later(simulator.simulator_id, _LOOK_AGAIN_S)
         if simulator.status is not SimulatorStatus.STARTING or reason == simulator.reason:
             return
@@ -256,12 +275,17 @@ class Reconciler:
             self._announce(row)
 
     async def _create(self, owned: OwnedSimulator) -> bool:
-        """Say until when a create may take effect, then send it: nobody takes the simulator for gone before then."""
+        """Say until when a create may take effect, then send it: nobody takes the simulator for gone before then.
+        Without a start slot it waits for one.
+        """
         begun_at = self._clock()
-        creation = await self._repository.begin_create(owned, self._backend.create_limit_s + _SEND_CREATE_WITHIN_S)
+        creation = await self._starts.begin_create(owned, self._backend.create_limit_s + _SEND_CREATE_WITHIN_S)
         if creation is None:
             await self._write_refused(owned)
             return True
+        if isinstance(creation, Queued):
+            self._attempts.pause(owned.simulator.simulator_id)
+            return False
         if self._clock() - begun_at > _SEND_CREATE_WITHIN_S:
             return True  # it would take effect later than was said
         try:
@@ -287,6 +311,7 @@ class Reconciler:
                 await self._repository.create_answered(simulator_id, answered)
             await self._step_refused(owned, workload)
         else:
+            self._attempts.answered(simulator_id)
             self._announce(row)
         return True
 
@@ -327,15 +352,16 @@ class Reconciler:
             await self._fail(owned, Step(Action.FAIL, error.message))
             return True
         except UnavailableError:
-            self._queue.poke_later(simulator.simulator_id, _LOOK_AGAIN_S)
+            again_in_s = self._attempts.failed(simulator.simulator_id, EXCHANGE_BACKOFF)
+            self._queue.poke_later(simulator.simulator_id, again_in_s)
             return False
         row = await self._repository.running(owned, workload.endpoint)
         if row is None:
             await self._step_refused(owned, workload)
         else:
-            self._metrics.simulator_creation_duration_seconds.observe(self._waited_s(row.simulator_id))
+            self._metrics.simulator_creation_duration_seconds.observe(self._attempts.spent_s(row.simulator_id))
             self._metrics.simulator_operations_total.labels("create", "success").inc()
-            self._first_seen.pop(row.simulator_id, None)
+            self._attempts.forget(row.simulator_id)
             self._held[row.simulator_id] = OwnedSimulator(row, owned.ownership)
             self._announce(row)
         return True
@@ -444,10 +470,6 @@ class Reconciler:
         token = self._tokens.token(simulator.simulator_id)
         return SimulatorAddress(simulator.session_id, simulator.simulator_id, endpoint, token)
 
-    def _waited_s(self, simulator_id: str) -> float:
-        now = self._clock()
-        return now - self._first_seen.setdefault(simulator_id, now)
-
     def _demote(self, session_id: str) -> None:
         """The session is another pod's: nothing more is sent to its simulators from here."""
         for simulator_id, owned in list(self._held.items()):
@@ -457,7 +479,7 @@ class Reconciler:
     def _leave(self, simulator_id: str) -> None:
         """It is another pod's to look after; sockets here may go on streaming from it."""
         self._held.pop(simulator_id, None)
-        self._first_seen.pop(simulator_id, None)
+        self._attempts.forget(simulator_id)
         self._silent_since.pop(simulator_id, None)
 
     def _forget(self, simulator_id: str) -> None:

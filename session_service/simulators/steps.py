@@ -9,7 +9,7 @@ import msgspec
 from session_service.domain.simulator import Simulator, SimulatorStatus
 from session_service.simulators.backend import Workload, WorkloadPhase
 
-START_LIMIT_S = 120.0  # from the first look at a new simulator until it must take orders
+START_LIMIT_S = 120.0  # that a new simulator is being brought up, its time in the start queue left out
 UNRESPONSIVE_LIMIT_S = 30.0  # a frozen process may thaw, and with it comes the portfolio: patience before ERROR
 
 
@@ -32,7 +32,9 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_remains: bool, waited_s: float) -> Step:
-    """What to do about ``simulator``. ``waited_s``: how long this pod has been trying to start it."""
+    """What to do about ``simulator``. ``waited_s``: how long this pod has been trying to start it,
+    its time in the start queue left out.
+    """
     match simulator.status:
         case SimulatorStatus.STOPPED | SimulatorStatus.ERROR | SimulatorStatus.NONE:
             return Step(Action.REST)

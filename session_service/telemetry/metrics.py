@@ -24,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 _REST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _DB_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
 _CREATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_QUEUE_BUCKETS_S = (0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 _LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _PASS_BUCKETS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -64,6 +65,12 @@ class Metrics:
             "simulator_creation_duration_seconds",
             "Time from the first step for a simulator until it runs",
             _CREATION_BUCKETS_S,
+        )
+        self.waiting_starts = self._gauge(
+            "waiting_starts", "Simulators of the sessions that this pod owns that wait for a start slot"
+        )
+        self.simulator_queue_seconds = self._histogram(
+            "simulator_queue_seconds", "Time for which a simulator waited for its start slot", _QUEUE_BUCKETS_S
         )
 
         self.db_operation_duration_seconds = self._histogram(

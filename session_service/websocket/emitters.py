@@ -148,6 +148,7 @@ class Emitters:
                 simulator_id=entry.simulator_id,
                 status=entry.simulator_status,
                 reason=entry.simulator_reason,
+                queue_position=entry.queue_position,
             )
         )
 

@@ -403,6 +403,8 @@ class WebSocketManager:
             )
         )
         connection.is_open = True
+        if entry.queue_position is not None:
+            connection.send(self._emitters.simulator_status(entry))
         try:
             attachment.check_symbols(query.symbols)
         except UnknownSymbolError as error:
@@ -495,12 +497,15 @@ class WebSocketManager:
             if evicted is not None:
                 self._evict(evicted)
         elif event.simulator_id is not None and event.status is not None:
-            if entry.simulator_changed(event.simulator_id, event.status, event.reason, event.changed_in):
+            if entry.simulator_changed(
+                event.simulator_id, event.status, event.reason, event.changed_in, event.queue_position
+            ):
                 outgoing = self._emitters.simulator_status(entry)
                 for connection in self.registry.of_session(session_id):
                     if connection.is_open:  # `connected` is the first frame, and will say it
                         connection.send(outgoing)
-            self._streams.simulator_changed(session_id)
+            if event.queue_position is None:  # a place in the queue says nothing of a stream
+                self._streams.simulator_changed(session_id)
 
     async def socket_round(self) -> None:
         """Find what a lost event would have told of the sockets here. Raises DatabaseUnavailableError."""

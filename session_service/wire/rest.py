@@ -182,6 +182,7 @@ class SimulatorView(msgspec.Struct, frozen=True, rename="camel"):
     initial_symbols: tuple[str, ...]
     initial_cash: float
     uptime_seconds: int
+    queue_position: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class SimulatorAnswer(Answer, frozen=True, kw_only=True):
@@ -249,8 +250,10 @@ def sessions_ended(ended: list[EndedSession]) -> SessionsEnded:
     return SessionsEnded(ended=len(ended), session_ids=tuple(one.session_id for one in ended))
 
 
-def simulator_view(simulator: Simulator, now: datetime) -> SimulatorView:
-    """``uptimeSeconds`` counts from ``createdAt`` to now, or to the last activity where it lives no more."""
+def simulator_view(simulator: Simulator, now: datetime, queue_position: int | None = None) -> SimulatorView:
+    """``uptimeSeconds`` counts from ``createdAt`` to now, or to the last activity where it lives no more.
+    ``queuePosition`` is there while it waits to be created.
+    """
     until = now if simulator.status in LIVE_STATUSES else simulator.last_active
     return SimulatorView(
         simulator_id=simulator.simulator_id,
@@ -263,6 +266,7 @@ def simulator_view(simulator: Simulator, now: datetime) -> SimulatorView:
         initial_cash=simulator.initial_cash,
         # The row's instants are the database's: another clock may be a little behind it.
         uptime_seconds=max(0, int((until - simulator.created_at).total_seconds())),
+        queue_position=msgspec.UNSET if queue_position is None else queue_position,
     )
 
 

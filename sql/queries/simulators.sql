@@ -12,9 +12,13 @@ ORDER BY (i.status IN ('CREATING', 'STARTING', 'RUNNING')) DESC, i.created_at DE
 LIMIT 1;
 
 -- name: simulators.request_stop
--- Idempotent: a row at its end, or on its way there, answers as it is.
+-- Idempotent: a row at its end, or on its way there, answers as it is. What waits for its start slot, or has not come so
+-- far, has no workload: nothing was created, and nothing will be.
 WITH stopped AS (
-    UPDATE simulator.instances SET status = 'STOPPING', target = 'STOPPED', reason = $2
+    UPDATE simulator.instances
+    SET status = CASE WHEN status = 'CREATING' AND admitted_at IS NULL AND create_until = '-infinity'
+                      THEN 'STOPPED' ELSE 'STOPPING' END,
+        target = 'STOPPED', reason = $2
     WHERE simulator_id = $1 AND status IN ('CREATING', 'STARTING', 'RUNNING')
     RETURNING *
 ), answer AS (
@@ -36,30 +40,20 @@ SELECT EXISTS (
 
 -- name: simulators.owned
 -- The row, and who looks after its session: read together before each step. create_open_s: for how long yet a create of
--- it may take effect.
-SELECT i.*, o.pod_id AS owner_pod_id, o.epoch AS owner_epoch,
+-- it may take effect. waits_for_slot: it is in the start queue.
+SELECT i.*, i.status = 'CREATING' AND i.queued_at IS NOT NULL AND i.admitted_at IS NULL AS waits_for_slot,
+       o.pod_id AS owner_pod_id, o.epoch AS owner_epoch,
        CASE WHEN i.create_until > clock_timestamp()
             THEN extract(epoch FROM i.create_until - clock_timestamp())::float8 ELSE 0 END AS create_open_s
 FROM simulator.instances i JOIN session.ownership o USING (session_id)
 WHERE i.simulator_id = $1;
 
--- name: simulators.begin_create
--- An owner's write, as all that name an owner: its ownership is locked first, so that it waits for a claim under way,
--- and is nothing after it. $1 simulator, $2 session, $3 pod, $4 epoch.
--- Before each create: whoever finds no workload knows until when one may still come to be. $5: within how many seconds.
-WITH owner AS (
-    SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
-)
-UPDATE simulator.instances i
-SET create_until = greatest(i.create_until, clock_timestamp() + make_interval(secs => $5))
-FROM owner, session.installation n
-WHERE i.simulator_id = $1 AND i.session_id = owner.session_id AND i.status = 'CREATING' AND i.target = 'RUNNING'
-RETURNING i.create_until, n.database_id::text AS database_id;
-
 -- name: simulators.create_answered
 SELECT simulator.create_answered($1, $2);
 
 -- name: simulators.workload_created
+-- An owner's write, as all that name an owner: its ownership is locked first, so that it waits for a claim under way,
+-- and is nothing after it. $1 simulator, $2 session, $3 pod, $4 epoch.
 -- $7: the create_until of the create that was answered by this workload, where no other one is under way.
 WITH owner AS (
     SELECT session_id FROM session.ownership WHERE session_id = $2 AND pod_id = $3 AND epoch = $4 FOR SHARE
@@ -117,9 +111,11 @@ RETURNING i.*;
 SELECT simulator.fail($1, $2, $3, $4, $5);
 
 -- name: simulators.unsettled_of_pod
--- What this pod's reconciler has to look at: all it owns but rows at their end and those that run. idx_simulator_status.
+-- What this pod's reconciler has to look at: all it owns but rows at their end, those that run, and those in the start
+-- queue, which are woken when they get their slot. idx_simulator_status.
 SELECT i.simulator_id FROM simulator.instances i JOIN session.ownership o USING (session_id)
-WHERE i.status IN ('CREATING', 'STARTING', 'STOPPING') AND o.pod_id = $1;
+WHERE i.status IN ('CREATING', 'STARTING', 'STOPPING') AND o.pod_id = $1
+  AND NOT (i.status = 'CREATING' AND i.queued_at IS NOT NULL AND i.admitted_at IS NULL);
 
 -- name: simulators.live_of_sessions
 -- What has to be looked at when sessions change hands.

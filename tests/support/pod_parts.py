@@ -21,6 +21,7 @@ from session_service.database.redis import Redis
 from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sql_files import Queries
+from session_service.database.start_queue import StartQueueRepository
 from session_service.domain.identity import ClientInfo, Identity
 from session_service.errors import (
     DatabaseUnavailableError,
@@ -36,6 +37,7 @@ from session_service.simulators.manager import SimulatorManager
 from session_service.simulators.orphan_sweep import OrphanSweep
 from session_service.simulators.reconciler import Reconciler
 from session_service.simulators.running import RunningSimulators
+from session_service.simulators.start_queue import StartQueue
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
@@ -82,6 +84,12 @@ class PodParts:
         running = RunningSimulators(clock)
         tokens = SimulatorTokens(self._simulator_key)
         exchange = cast("ExchangeClient", Watched(self._exchange, self.calls, ExchangeUnavailableError))
+        self.starts = StartQueue(
+            StartQueueRepository(statements, queries, limit=settings.simulator.max_concurrent_starts),
+            self._events,
+            metrics,
+            pod_id=self._pod_id,
+        )
         self.teardowns = Teardowns(simulators, platform, exchange, tokens, self._events, metrics)
         self.reconciler = Reconciler(
             simulators,
@@ -89,6 +97,7 @@ class PodParts:
             exchange,
             tokens,
             self.teardowns,
+            self.starts,
             self._events,
             running,
             metrics,
@@ -106,6 +115,7 @@ class PodParts:
             simulators,
             self.reconciler,
             self.teardowns,
+            self.starts,
             tokens,
             self._events,
             running,
@@ -141,6 +151,7 @@ class PodParts:
         """What the loops of a pod do again and again. A round that fails is made again with the next one."""
         for made in (
             self.ownership.adopt,
+            self.starts.round,
             self.reconciler.resync,
             self.reconciler.beat,
             self.sessions.expire,

@@ -60,6 +60,7 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "KUBERNETES_NAMESPACE": ("simulator.namespace", "n", "n", ()),
     "EXCHANGE_MANAGER_SERVICE": ("simulator.exchange_service", "ex:50055", "ex:50055", ("ex", "ex:port", ":1")),
     "MAX_SIMULATORS_PER_USER": ("simulator.max_per_user", "1", 1, ("0", "10001")),
+    "SIMULATOR_MAX_CONCURRENT_STARTS": ("simulator.max_concurrent_starts", "3", 3, ("0", "10001")),
     "SIMULATOR_INACTIVITY_TIMEOUT": ("simulator.inactivity_timeout_s", "1", 1, ("0", "31536001")),
     "SIMULATOR_HEARTBEAT_INTERVAL": ("simulator.heartbeat_interval_s", "0.1", 0.1, ("0", "61", "-inf")),
     "SIMULATOR_SHUTDOWN_POLICY": ("simulator.shutdown_policy", "stop", "stop", ("keep",)),

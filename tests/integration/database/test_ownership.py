@@ -17,6 +17,7 @@ from session_service.database.pods import PodRepository
 from session_service.database.postgres import Postgres
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sql_files import load_queries
+from session_service.database.start_queue import StartQueueRepository
 from session_service.domain.placement import (
     ClaimCause,
     Owner,
@@ -75,6 +76,11 @@ def ownership(postgres: Postgres) -> OwnershipRepository:
 @pytest.fixture
 def pods(postgres: Postgres) -> PodRepository:
     return PodRepository(postgres, load_queries())
+
+
+@pytest.fixture
+def starts(postgres: Postgres) -> StartQueueRepository:
+    return StartQueueRepository(postgres, load_queries(), limit=1)
 
 
 @pytest.fixture
@@ -303,7 +309,11 @@ Write: TypeAlias = Callable[[], Awaitable[object]]
 
 
 async def lay_out_write(
-    sql: Sql, ownership: OwnershipRepository, simulators: SimulatorRepository, write: str
+    sql: Sql,
+    ownership: OwnershipRepository,
+    simulators: SimulatorRepository,
+    starts: StartQueueRepository,
+    write: str,
 ) -> Write:
     """By the owner ``first#1`` under epoch 3. It drains, so that ``second#1`` may take its session at any time."""
     await add_pod(sql, "first#1", draining=True)
@@ -313,7 +323,7 @@ async def lay_out_write(
     owned = await simulators.owned("sim")
     assert owned is not None
     writes: dict[str, Write] = {
-        "begin_create": lambda: simulators.begin_create(owned, 10.0),
+        "begin_create": lambda: starts.begin_create(owned, 10.0),
         "workload_created": lambda: simulators.workload_created(owned, "uid", "host:1"),
         "waiting": lambda: simulators.waiting(owned, "why"),
         "running": lambda: simulators.running(owned, "host:1"),
@@ -326,9 +336,14 @@ async def lay_out_write(
 
 @pytest.mark.parametrize("write", OWNERS_WRITES)
 async def test_an_owners_write_that_waited_behind_a_claim_is_nothing(
-    sql: Sql, other: Sql, ownership: OwnershipRepository, simulators: SimulatorRepository, write: str
+    sql: Sql,
+    other: Sql,
+    ownership: OwnershipRepository,
+    simulators: SimulatorRepository,
+    starts: StartQueueRepository,
+    write: str,
 ) -> None:
-    make = await lay_out_write(sql, ownership, simulators, write)
+    make = await lay_out_write(sql, ownership, simulators, starts, write)
     async with other.transaction():
         await other.fetch("SELECT * FROM session.claim('second#1', ARRAY['s'])")
         writing = asyncio.ensure_future(make())
@@ -341,9 +356,14 @@ async def test_an_owners_write_that_waited_behind_a_claim_is_nothing(
 
 @pytest.mark.parametrize("write", OWNERS_WRITES)
 async def test_a_claim_waits_for_an_owners_write_that_is_under_way(
-    sql: Sql, other: Sql, ownership: OwnershipRepository, simulators: SimulatorRepository, write: str
+    sql: Sql,
+    other: Sql,
+    ownership: OwnershipRepository,
+    simulators: SimulatorRepository,
+    starts: StartQueueRepository,
+    write: str,
 ) -> None:
-    make = await lay_out_write(sql, ownership, simulators, write)
+    make = await lay_out_write(sql, ownership, simulators, starts, write)
     async with other.transaction():
         await other.execute(OWNERS_WRITES[write][1])
         writing = asyncio.ensure_future(make())
@@ -361,10 +381,11 @@ async def test_a_write_needs_this_owner_and_this_epoch(
     sql: Sql,
     ownership: OwnershipRepository,
     simulators: SimulatorRepository,
+    starts: StartQueueRepository,
     write: str,
     now: tuple[str | None, int],
 ) -> None:
-    make = await lay_out_write(sql, ownership, simulators, write)
+    make = await lay_out_write(sql, ownership, simulators, starts, write)
     await sql.execute(OWNED, "s", *now)
     assert not await make()
     await sql.execute(OWNED, "s", "first#1", 3)

@@ -66,7 +66,6 @@ HOT: dict[str, tuple[Any, ...]] = {
     "simulators.request_stop": ("i77", "why"),
     "simulators.predecessor_remains": ("s77", "i78"),
     "simulators.owned": ("i77",),
-    "simulators.begin_create": ("i77", "s77", "pod#78", 1, 13.0),
     "simulators.workload_created": ("i77", "s77", "pod#78", 1, "uid", "host:1", None),
     "simulators.waiting": ("i77", "s77", "pod#78", 1, "why"),
     "simulators.spare_is_lost": ("i77", "s77", "pod#78", 1),
@@ -84,6 +83,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "teardowns.await_create": ("t77", 1),
     "orphans.known": ([f"i{number}" for number in range(1, 21)],),
     "teardowns.request": ("i77", "s77", "host:1", "uid"),
+    "start_queue.count": ("pod#1",),
     "pods.beat": ("pod#1",),
     "named_sessions.list": (7,),
     "named_sessions.active": (7,),
@@ -103,6 +103,10 @@ FUNCTIONS = {
     "simulators.request_start",
     "simulators.fail",
     "simulators.create_answered",
+    "start_queue.begin_create",
+    "start_queue.admit",
+    "start_queue.of_pod",
+    "start_queue.place",
     "orphans.hold",
     "warm_pool.reserve",
     "sockets.open",
@@ -188,6 +192,16 @@ INSIDE = {
         " WHERE user_id = 7 AND session.title_digest(title) = session.title_digest('title 28')"
     ),
     "deactivate": "UPDATE public.sessions SET active = FALSE WHERE user_id = 7 AND active",
+    "start queue, who waits": (
+        "SELECT row_number() OVER (PARTITION BY i.user_id ORDER BY i.created_at, i.simulator_id)"
+        " FROM simulator.instances i"
+        " WHERE i.status = 'CREATING' AND i.queued_at IS NOT NULL AND i.admitted_at IS NULL"
+    ),
+    "start queue, held": (
+        "SELECT i.user_id, count(*) FROM simulator.instances i"
+        " WHERE i.status IN ('CREATING', 'STARTING') AND i.admitted_at > clock_timestamp() - interval '30 s'"
+        " GROUP BY i.user_id"
+    ),
     "presence": "SELECT count(*) FROM session.sockets k WHERE k.session_id = 's77'",
     "start, spare": (
         "SELECT w.* FROM simulator.warm_pool w WHERE w.status = 'READY' AND w.recipe = 'recipe'"
