@@ -27,7 +27,10 @@ from session_service.config import Settings, ShutdownPolicy, SimulatorBackendNam
 from session_service.database.manager import DatabaseManager
 from session_service.domain.events import EventType
 from session_service.errors import DatabaseUnavailableError, UnavailableError
+from session_service.named_sessions.cache import ActiveSessionCache
+from session_service.named_sessions.cache_trust import CacheTrust
 from session_service.named_sessions.service import NamedSessionService
+from session_service.named_sessions.upkeep import LOOK_EVERY_S, REPAIR_EVERY_S, CacheUpkeep
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -138,12 +141,13 @@ class SessionServer:
         self._build_websockets(loop.time)
         self._health = HealthState(
             server.pod_name,
+        self._build_named_sessions(loop.time)
             required={"database": self._check_database},
             informative={"redis": self._database.redis.ping},
         )
         self._app = build_app(
             sessions=self._sessions,
-            named_sessions=NamedSessionService(self._database.named_sessions),
+            named_sessions=self._named_sessions,
             auth=self._auth,
             websockets=self._websockets,
             metrics=metrics,
@@ -241,6 +245,14 @@ class SessionServer:
             settings=self._settings,
             admission=self._admission,
         )
+    def _build_named_sessions(self, clock: Callable[[], float]) -> None:
+        repository, trust = self._database.named_sessions, CacheTrust()
+        cache = ActiveSessionCache(self._database.redis, ttl_s=self._settings.session.active_cache_ttl_s)
+        self._active_sessions = CacheUpkeep(repository, cache, trust, self.metrics, clock=clock)
+        self._named_sessions = NamedSessionService(
+            repository, cache, trust, self._active_sessions, self.metrics, clock=clock
+        )
+
         self._database.events.subscribe(self._websockets.on_event)
 
     async def start(self) -> None:
@@ -324,6 +336,7 @@ class SessionServer:
         session_ops = self._sessions.session_ops
         guard.every("sweeper_lease", RENEW_EVERY_S, self._sweeper.renew)
         guard.every("session_expiry", EXPIRE_EVERY_S, only(session_ops.expire))
+        guard.every("active_session_cache_look", LOOK_EVERY_S, self._look_at_active_sessions)
         guard.every("session_cleanup", CLEANUP_EVERY_S, only(session_ops.cleanup))
         guard.every("simulator_teardown", TEARDOWN_EVERY_S, only(self._teardowns.work_off))
         guard.every("simulator_inactivity", INACTIVE_EVERY_S, only(self._simulator_inactivity))
@@ -349,6 +362,7 @@ class SessionServer:
         is_last: bool | None = None
         try:
             if self._serving:
+        guard.every("active_session_cache_repair", REPAIR_EVERY_S, only(self._active_sessions.repair))
                 is_last = await self._drain(reason)
         except Exception:  # whatever it is, the pod ends; its row and its simulators are the next one's
             log.exception("drain_failed")
@@ -474,6 +488,9 @@ class SessionServer:
 
 def _backend(
     settings: Settings, environ: Mapping[str, str], database: DatabaseManager, metrics: Metrics
+    async def _look_at_active_sessions(self) -> None:
+        await self._active_sessions.look()
+
 ) -> SimulatorBackend:
     simulator = settings.simulator
     match simulator.backend:

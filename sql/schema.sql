@@ -1360,7 +1360,7 @@ CREATE TABLE session.named_session_users (
     epoch BIGINT NOT NULL DEFAULT 1,
     changed_in XID8 NOT NULL DEFAULT pg_current_xact_id()
 );
-CREATE INDEX idx_named_session_users_changed_in ON session.named_session_users(changed_in);
+CREATE INDEX idx_named_session_users_changed_in ON session.named_session_users(changed_in, user_id);
 
 -- What all pods have to know of the cache (docs/named-sessions.md, "The cache"). It is in doubt while doubted > cleared;
 -- every change by a transaction before settled is known to be in it. in_order: the constraints below are there.

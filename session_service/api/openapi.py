@@ -11,9 +11,11 @@ import msgspec
 from session_service import __version__
 from session_service.api.errors import PUBLIC_ERRORS
 from session_service.api.health import Liveness, Readiness
+from session_service.domain.named_session import MAX_TITLE_LENGTH
 from session_service.domain.session import SessionStatus
 from session_service.errors import ErrorCode
 from session_service.wire.fields import MAX_ID_LENGTH
+from session_service.wire.named_sessions import Detail, InvalidInputAnswer, NewSession, SessionRead
 from session_service.wire.rest import (
     CreateSessionRequest,
     EndSessionsRequest,
@@ -60,6 +62,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body_required: bool = True
     parameters: tuple[Schema, ...] = ()
     errors: tuple[ErrorCode, ...] = ()
+    details: Mapping[int, str] | None = None  # errors as ``{"detail": …}``, by status, instead of by code
     authenticated: bool = True
 
 
@@ -74,8 +77,29 @@ def _query(name: str, description: str, *, required: bool = False, schema: Schem
 
 
 _SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _OPERATIONS = "sessions", "simulators", "orders", "live", "operations"
+_NAMED = "named sessions"
 _ONE_SESSION = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.SESSION_EXPIRED)
+_NAMED_ERRORS = {
+    401: "Unauthorized: the token, or its subject, which is no integer from 1 to 2147483647",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 _ONE_ORDER = (ErrorCode.SIMULATOR_NOT_FOUND, ErrorCode.SIMULATOR_NOT_RUNNING, ErrorCode.ORDER_NOT_FOUND)
+
+
+def _moved(method: str, path: str, operation_id: str) -> Operation:
+    """A path with a slash too few or too many."""
+    return Operation(
+        method=method,
+        path=path,
+        tag=_NAMED,
+        operation_id=operation_id,
+        summary="The path as it should be",
+        replies={307: Reply("See `Location`; method and body stay")},
+        details={},
+        authenticated=False,
+    )
+
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -316,6 +340,72 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="GET",
+        path="/api/v1/sessions/",
+        tag=_NAMED,
+        operation_id="listNamedSessions",
+        summary="The caller's named sessions, the oldest first",
+        replies={200: Reply("All of them", "NamedSessions")},
+        details=_NAMED_ERRORS,
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sessions/",
+        tag=_NAMED,
+        operation_id="createNamedSession",
+        summary="Make a named session, which becomes the active one",
+        body=NewSession,
+        replies={200: Reply("The session", SessionRead)},
+        details={
+            **_NAMED_ERRORS,
+            400: "Bad Request: the body cannot be read",
+            409: "Conflict: the caller has a session of that title",
+            413: "Request Entity Too Large",
+            422: "Unprocessable Entity: what is wrong with the body, and where",
+        },
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/sessions/active",
+        tag=_NAMED,
+        operation_id="getActiveNamedSession",
+        summary="The id of the active session",
+        replies={200: Reply("The id", "ActiveSessionId")},
+        details={**_NAMED_ERRORS, 404: "Not Found: the caller has no active session"},
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sessions/active/{title}",
+        tag=_NAMED,
+        operation_id="setActiveNamedSession",
+        summary="Make the session of that title the active one",
+        description="The title is the rest of the path, slashes included.",
+        replies={200: Reply("It is active", Detail)},
+        details={
+            **_NAMED_ERRORS,
+            404: "Not Found: the caller has no session of that title",
+            422: "Unprocessable Entity: what cannot be a title",
+        },
+    ),
+    Operation(
+        method="DELETE",
+        path="/api/v1/sessions/{title}",
+        tag=_NAMED,
+        operation_id="deleteNamedSession",
+        summary="Delete the session of that title, unless it is active",
+        description="The title is the rest of the path, slashes included.",
+        replies={200: Reply("It is deleted", Detail)},
+        details={
+            **_NAMED_ERRORS,
+            400: "Bad Request: the session is active",
+            404: "Not Found: the caller has no session of that title",
+            422: "Unprocessable Entity: what cannot be a title",
+        },
+    ),
+    _moved("GET", "/api/v1/sessions", "namedSessionsWithSlash"),
+    _moved("POST", "/api/v1/sessions", "newNamedSessionWithSlash"),
+    _moved("GET", "/api/v1/sessions/active/", "activeNamedSessionWithoutSlash"),
+    Operation(
+        method="GET",
         path="/health",
         tag=_OPERATIONS,
         operation_id="health",
@@ -443,12 +533,15 @@ _WRITTEN_SCHEMAS: Mapping[str, Schema] = {
             "sessions": {"type": "array", "items": {"$ref": _REF.format(name="Session")}},
         },
     },
+    "NamedSessions": {"type": "array", "items": {"$ref": _REF.format(name="SessionRead")}},
+    "ActiveSessionId": {"type": "string", "format": "uuid"},
     "EventStream": {"type": "string", "description": "text/event-stream (HTML §9.2)"},
     "Text": {"type": "string"},
     "Object": {"type": "object"},
 }
 
-_PATH_PARAMETERS = ("session_id", "simulator_id", "order_id")
+_PATH_PARAMETERS = ("session_id", "simulator_id", "order_id", "title")
+_PATH_LENGTHS: Mapping[str, int] = {"title": MAX_TITLE_LENGTH}  # else MAX_ID_LENGTH
 # Headers by status, beyond those of every answer.
 _STATUS_HEADERS: Mapping[int, tuple[str, Schema]] = {
     401: ("WWW-Authenticate", {"type": "string"}),
@@ -468,11 +561,12 @@ def build_document() -> Schema:
             "title": "Session service",
             "version": __version__,
             "description": "Sessions, their simulators and orders. Every error has the same body; its `code` is one "
-            "of a fixed list. Unknown fields of a body are ignored; a body has at most 64 KiB.",
+            "of a fixed list; errors of named sessions are an object with `detail` alone. Unknown fields of a body "
+            "are ignored; a body has at most 64 KiB.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag} for tag in (_SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _OPERATIONS)],
+        "tags": [{"name": tag} for tag in (_SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _NAMED, _OPERATIONS)],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
@@ -508,7 +602,7 @@ def _path_parameter(name: str) -> Schema:
         "name": name,
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH},
+        "schema": {"type": "string", "minLength": 1, "maxLength": _PATH_LENGTHS.get(name, MAX_ID_LENGTH)},
     }
 
 
@@ -519,6 +613,11 @@ def _responses(operation: Operation) -> dict[str, Schema]:
         if reply.body is not None:
             response["content"] = {reply.media_type: {"schema": _ref(reply.body)}}
         responses[str(success_status)] = response
+    if operation.details is not None:
+        for detail_status, description in sorted(operation.details.items()):
+            body = InvalidInputAnswer if detail_status == 422 else Detail
+            responses[str(detail_status)] = _with_headers(detail_status, description, body)
+        return responses
     codes_by_status: dict[int, list[ErrorCode]] = {}
     for code in dict.fromkeys((*operation.errors, *_common_errors(operation))):
         status = PUBLIC_ERRORS[code].status
@@ -539,9 +638,14 @@ def _common_errors(operation: Operation) -> tuple[ErrorCode, ...]:
 
 
 def _error_response(status: int, codes: list[ErrorCode]) -> Schema:
+    description = f"{HTTPStatus(status).phrase}: " + ", ".join(f"`{code}`" for code in codes)
+    return _with_headers(status, description, ErrorAnswer)
+
+
+def _with_headers(status: int, description: str, body: type[msgspec.Struct]) -> Schema:
     response: Schema = {
-        "description": f"{HTTPStatus(status).phrase}: " + ", ".join(f"`{code}`" for code in codes),
-        "content": {"application/json": {"schema": _ref(ErrorAnswer)}},
+        "description": description,
+        "content": {"application/json": {"schema": _ref(body)}},
     }
     if status in _STATUS_HEADERS:
         name, schema = _STATUS_HEADERS[status]
@@ -554,7 +658,7 @@ def _ref(body: type[msgspec.Struct] | str) -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    types: dict[type[msgspec.Struct], None] = {ErrorAnswer: None}
+    types: dict[type[msgspec.Struct], None] = {ErrorAnswer: None, Detail: None, InvalidInputAnswer: None}
     for operation in OPERATIONS:
         if operation.body is not None:
             types[operation.body] = None

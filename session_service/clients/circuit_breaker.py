@@ -21,8 +21,8 @@ class BreakerState(IntEnum):
     """The numbers are those of the metric ``session_circuit_breaker_state``."""
 
     CLOSED = 0  # calls pass; failures in a row are counted → OPEN by `failed`
-    OPEN = 1  # no call passes until its time is over → HALF_OPEN by `admit`
-    HALF_OPEN = 2  # one probe is under way → CLOSED by `succeeded`, OPEN by `failed` or `released`
+    OPEN = 1  # no call passes until its time is over → HALF_OPEN by `admit`, CLOSED by `reset`
+    HALF_OPEN = 2  # one probe is under way → CLOSED by `succeeded` or `reset`, OPEN by `failed` or `released`
 
 
 class BreakerMachine:
@@ -75,6 +75,12 @@ class BreakerMachine:
         if permit == self._generation and self.state is BreakerState.HALF_OPEN:
             # `_open_until_s` has passed already, so the next `admit` gives out a new probe.
             self._change(BreakerState.OPEN)
+
+    def reset(self) -> None:
+        """The dependency answered a call that was made without a permit: it is well."""
+        if self.state is not BreakerState.CLOSED:
+            self._openings = 0
+            self._change(BreakerState.CLOSED)
 
     def retry_after_s(self, now_s: float) -> int:
         """Whole seconds, at least 1, until asking again makes sense."""
@@ -134,6 +140,11 @@ class CircuitBreaker:
     def state(self) -> BreakerState:
         """OPEN stays until a call probes, also when the open time is over."""
         return self._machine.state
+
+    def reset(self) -> None:
+        """Close: the dependency was found to be well by a call that did not pass here."""
+        self._machine.reset()
+        self._tell()
 
     async def call(self, fn: Callable[[], Awaitable[T]]) -> T:
         """Await ``fn()`` and return its result, or raise its error.

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Literal, assert_never
 
-from session_service.database.postgres import Postgres
+import msgspec
+
+from session_service.database.postgres import Postgres, Record
 from session_service.database.sql_files import Queries
 from session_service.domain.named_session import ActiveSession, NamedSession
-from session_service.errors import ActiveSessionDeletionError, NamedSessionNotFoundError
+from session_service.errors import ActiveSessionDeletionError, NamedSessionNotFoundError, SchemaError
+
+_PAGE = 2000  # users in a statement: some 10 ms of PostgreSQL's time
+
+
+class CacheState(msgspec.Struct, frozen=True):
+    """What PostgreSQL says of the cache of active sessions (docs/named-sessions.md, "The cache").
+
+    It is in doubt while ``doubted`` is above ``cleared``. Every change by a transaction before ``settled`` is in it;
+    every transaction before ``horizon`` has come to its end. ``origin``: the history that these numbers belong to.
+    """
+
+    doubted: int
+    cleared: int
+    settled: int
+    horizon: int
+    origin: str
+    in_order: bool
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.doubted > self.cleared
 
 
 class NamedSessionRepository:
@@ -65,4 +89,55 @@ class NamedSessionRepository:
         )
         if record is None:
             return ActiveSession(None, 0)
-        return ActiveSession(None if record["id"] is None else str(record["id"]), record["epoch"])
+        return _active_of(record)
+
+    async def look(self) -> CacheState:
+        """What all pods have to know of the cache."""
+        record = await self._postgres.fetch_row(
+            self._queries["named_sessions.look"], operation="look_at_named_session_cache", repeatable=True
+        )
+        if record is None:
+            raise SchemaError("session.named_session_cache is empty: run `session-service migrate`")
+        return msgspec.convert(dict(record), CacheState)
+
+    async def doubt(self) -> int:
+        """Let every pod know that the cache may be wrong. Returns ``cleared``: a doubt lasts until that grows."""
+        cleared: int = await self._postgres.fetch_value(
+            self._queries["named_sessions.doubt"], operation="doubt_named_session_cache", repeatable=True
+        )
+        return cleared
+
+    async def changed(self, since: int, until: int) -> AsyncIterator[dict[int, ActiveSession]]:
+        """What is active now of each user with a change in the transactions from ``since`` to before ``until``.
+
+        Page by page, as they changed; a user that changes meanwhile comes again.
+        """
+        after = (since, 0)  # no user has a number below 1
+        while True:
+            records = await self._postgres.fetch(
+                self._queries["named_sessions.changed"],
+                *after,
+                until,
+                _PAGE,
+                operation="list_changed_named_sessions",
+                repeatable=True,
+            )
+            if records:
+                yield {record["user_id"]: _active_of(record) for record in records}
+            if len(records) < _PAGE:
+                return
+            after = (records[-1]["changed_in"], records[-1]["user_id"])
+
+    async def settle(self, settled: int, cleared: int) -> None:
+        """The cache has every change before transaction ``settled``; doubts up to ``cleared`` are at their end."""
+        await self._postgres.execute(
+            self._queries["named_sessions.settle"],
+            settled,
+            cleared,
+            operation="settle_named_session_cache",
+            repeatable=True,
+        )
+
+
+def _active_of(record: Record) -> ActiveSession:
+    return ActiveSession(None if record["id"] is None else str(record["id"]), record["epoch"])

@@ -7,17 +7,18 @@ few failures in a row a breaker leaves the server alone for a moment: a request 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio as redis_asyncio
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from session_service.aiokit.cancellation import check_cancelled
-from session_service.clients.circuit_breaker import CircuitBreaker
+from session_service.clients.circuit_breaker import BreakerState, CircuitBreaker
 from session_service.config import RedisSettings
 from session_service.errors import CircuitOpenError
 
@@ -50,21 +51,38 @@ class Redis:
             )
         )
 
+    @property
+    def avoided(self) -> bool:
+        """Whether calls are not made right now, since the last ones failed."""
+        return self._breaker.state is not BreakerState.CLOSED
+
     async def attempt(self, call: Callable[[Any], Awaitable[T]], default: T) -> T:
         """Make ``call``; ``default`` when Redis is away, slow, or has been so just now."""
+        return await self._attempt(lambda: self._breaker.call(lambda: self._bounded(call)), default)
 
-        async def bounded() -> T:
-            # A whole exchange has the limit of one socket operation, however many a command needs.
-            async with asyncio.timeout(2 * SOCKET_TIMEOUT_S):
-                return await call(self._client)
+    async def probe(self, call: Callable[[Any], Awaitable[T]], default: T) -> T:
+        """As ``attempt``, also while Redis is avoided; its answer ends that. For loops, which nobody waits for."""
 
+        async def made() -> T:
+            answer = await self._bounded(call)
+            self._breaker.reset()
+            return answer
+
+        return await self._attempt(made, default)
+
+    async def _attempt(self, made: Callable[[], Awaitable[T]], default: T) -> T:
         answer = default
         try:
-            answer = await self._breaker.call(bounded)
+            answer = await made()
         except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
             log.debug("redis_call_failed", error=type(error).__name__)
         check_cancelled()
         return answer
+
+    async def _bounded(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        # A whole exchange has the limit of one socket operation, however many a command needs.
+        async with asyncio.timeout(2 * SOCKET_TIMEOUT_S):
+            return await call(self._client)
 
     async def ping(self) -> None:
         """Raises ConnectionError where Redis does not answer, or has not just now."""
@@ -86,3 +104,18 @@ class Redis:
                 await self._client.aclose(close_connection_pool=True)
         except (RedisError, OSError, TimeoutError):
             log.debug("redis_close_timed_out")
+
+
+class Script:
+    """A Lua script that is sent once, and called by its digest from then on."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # the server's name for it
+
+    async def run(self, client: Any, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        """Its answer, by one round trip; by two where the server does not know it, or not any more."""
+        try:
+            return await client.evalsha(self._digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await client.eval(self._text, len(keys), *keys, *arguments)

@@ -89,6 +89,14 @@ class Metrics:
             "client_reconnections_total", "Clients that came back; resumed is true or false", "resumed"
         )
         self.resume_gap_total = self._counter("resume_gap_total", "Resumes that had to be answered by a snapshot")
+        self.active_session_lookups_total = self._counter(
+            "active_session_lookups_total",
+            "Lookups of a user's active named session; result is hit, miss, or bypass where the cache is not believed",
+            "result",
+        )
+        self.active_session_cache_in_doubt = self._gauge(
+            "active_session_cache_in_doubt", "1 while this pod does not believe the cache of active named sessions"
+        )
         self.stale_writes_refused_total = self._counter(
             "stale_writes_refused_total", "Writes refused because another pod owns the session"
         )

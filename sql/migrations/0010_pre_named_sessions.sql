@@ -41,7 +41,7 @@ CREATE TABLE session.named_session_users (
     epoch BIGINT NOT NULL DEFAULT 1,
     changed_in XID8 NOT NULL DEFAULT pg_current_xact_id()
 );
-CREATE INDEX idx_named_session_users_changed_in ON session.named_session_users(changed_in);
+CREATE INDEX idx_named_session_users_changed_in ON session.named_session_users(changed_in, user_id);
 INSERT INTO session.named_session_users (user_id) SELECT DISTINCT user_id FROM public.sessions;
 
 -- What all pods have to know of the cache (docs/named-sessions.md, "The cache"). It is in doubt while doubted > cleared;

@@ -15,3 +15,27 @@ SELECT id, user_id, title, active FROM public.sessions WHERE user_id = $1 ORDER 
 SELECT s.id, u.epoch FROM session.named_session_users u
 LEFT JOIN public.sessions s ON s.user_id = u.user_id AND s.active
 WHERE u.user_id = $1;
+
+-- name: named_sessions.look
+-- What pods have to know of the cache. origin names the history that epochs and transactions belong to: this cluster, its
+-- timeline (a promoted standby may lack the last commits), this database. horizon: everything before it is decided.
+SELECT c.doubted, c.cleared, c.settled::text::bigint AS settled, c.in_order,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
+       concat_ws('-', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), i.database_id) AS origin
+FROM session.named_session_cache c, session.installation i, pg_control_system() s;
+
+-- name: named_sessions.doubt
+-- Returns which doubt it is part of: since the last one was cleared, the cache has been in doubt without a break.
+UPDATE session.named_session_cache SET doubted = doubted + 1 RETURNING cleared;
+
+-- name: named_sessions.changed
+-- Users whose active session changed after that of user $2 in transaction $1, and before transaction $3, with what is
+-- active now; at most $4. Who changes again meanwhile comes again, later.
+SELECT u.changed_in::text::bigint AS changed_in, u.user_id, u.epoch, s.id FROM session.named_session_users u
+LEFT JOIN public.sessions s ON s.user_id = u.user_id AND s.active
+WHERE (u.changed_in, u.user_id) > ($1::bigint::text::xid8, $2) AND u.changed_in < $3::bigint::text::xid8
+ORDER BY u.changed_in, u.user_id LIMIT $4;
+
+-- name: named_sessions.settle
+-- Every change before transaction $1 is in the cache; doubts up to $2 have come to nothing.
+UPDATE session.named_session_cache SET settled = $1::bigint::text::xid8, cleared = greatest(cleared, $2);

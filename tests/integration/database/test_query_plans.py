@@ -87,6 +87,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "pods.beat": ("pod#1",),
     "named_sessions.list": (7,),
     "named_sessions.active": (7,),
+    "named_sessions.changed": (2**62, 0, 2**62 + 1, 2000),  # a round in which nothing changed
     "warm_pool.recorded": ("spare7", "uid", "host:1", None),
     "warm_pool.remove": ("spare7", "READY"),
 }
@@ -127,6 +128,9 @@ FUNCTIONS = {
 }
 # Read or written whole by their nature, or once in a pod's life.
 WHOLE = {
+    "named_sessions.look",  # one row each
+    "named_sessions.doubt",
+    "named_sessions.settle",
     "sockets.strays",  # a pod's own rows, all of them
     "sockets.tally",  # the same
     "simulators.stop_inactive",
