@@ -221,6 +221,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
         _setting("EXCHANGE_MANAGER_SERVICE", "host:port of an exchange"),
     ] = None
     max_per_user: Annotated[int, _setting("MAX_SIMULATORS_PER_USER", "an integer, 1 to 10000", ge=1, le=10000)] = 2
+    warm_pool_size: Annotated[int, _setting("SIMULATOR_WARM_POOL_SIZE", "an integer, 0 to 1000", ge=0, le=1000)] = 0
     max_concurrent_starts: Annotated[
         int, _setting("SIMULATOR_MAX_CONCURRENT_STARTS", "an integer, 1 to 10000", ge=1, le=10000)
     ] = 20
@@ -364,6 +365,10 @@ def check_for_serving(settings: Settings) -> None:
             raise ConfigurationError("KUBERNETES_NAMESPACE", "a namespace where SIMULATOR_BACKEND is kubernetes")
         if _NAMESPACE.fullmatch(namespace) is None:
             raise ConfigurationError("KUBERNETES_NAMESPACE", "a namespace: a DNS label (RFC 1123)", repr(namespace))
+    if backend is SimulatorBackendName.SERVICE and settings.simulator.warm_pool_size:
+        raise ConfigurationError(
+            "SIMULATOR_WARM_POOL_SIZE", "0 where SIMULATOR_BACKEND is service", str(settings.simulator.warm_pool_size)
+        )
     exchange = settings.simulator.exchange_service
     if backend is SimulatorBackendName.SERVICE and not exchange:
         raise ConfigurationError("EXCHANGE_MANAGER_SERVICE", "host:port where SIMULATOR_BACKEND is service")

@@ -54,6 +54,7 @@ from session_service.simulators.service_backend import ServiceBackend
 from session_service.simulators.start_queue import StartQueue
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
+from session_service.simulators.warm_pool import WarmPool
 from session_service.telemetry.metrics import Metrics
 from session_service.telemetry.tracing import Tracing
 from session_service.websocket.admission import TICK_INTERVAL_S, AdmissionLimits
@@ -81,6 +82,8 @@ START_QUEUE_EVERY_S = 1.0
 TEARDOWN_EVERY_S = 1.0
 INACTIVE_EVERY_S = 10.0
 ORPHANS_EVERY_S = 20.0
+WARM_POOL_EVERY_S = 1.0
+SPARES_INSPECTED_EVERY_S = 20.0
 PRESENCE_FLUSH_EVERY_S = 0.2
 MEASURE_EVERY_S = 5.0
 SIMULATOR_ROWS_KEPT_S = 86_400.0
@@ -138,10 +141,10 @@ class SessionServer:
         )
         self._backend = _backend(settings, self._environ, self._database, metrics)
         self._build_sessions(loop.time)
+        self._build_named_sessions(loop.time)
         self._build_websockets(loop.time)
         self._health = HealthState(
             server.pod_name,
-        self._build_named_sessions(loop.time)
             required={"database": self._check_database},
             informative={"redis": self._database.redis.ping},
         )
@@ -190,6 +193,19 @@ class SessionServer:
         self._orphans = OrphanSweep(
             database.orphans, database.simulators, self._backend, metrics, tear_down=self._teardowns.work_off
         )
+        self._warm_pool = WarmPool(
+            database.warm_pool,
+            database.simulators,
+            self._backend,
+            self._tokens,
+            database.events,
+            metrics,
+            size=settings.simulator.warm_pool_size,
+            start_limit=settings.simulator.max_concurrent_starts,
+            database_id=database.orphans.database_id,
+            pod_id=self._pod_id,
+            clock=clock,
+        )
         self._simulators = SimulatorManager(
             database.simulators,
             self._reconciler,
@@ -201,6 +217,7 @@ class SessionServer:
             metrics,
             pod_id=self._pod_id,
             max_per_user=settings.simulator.max_per_user,
+            spare_recipe=self._backend.recipe if settings.simulator.warm_pool_size else None,
         )
         session_ops = SessionOps(
             database.sessions,
@@ -228,6 +245,14 @@ class SessionServer:
             ConnectionQuality(self._metadata),
         )
 
+    def _build_named_sessions(self, clock: Callable[[], float]) -> None:
+        repository, trust = self._database.named_sessions, CacheTrust()
+        cache = ActiveSessionCache(self._database.redis, ttl_s=self._settings.session.active_cache_ttl_s)
+        self._active_sessions = CacheUpkeep(repository, cache, trust, self.metrics, clock=clock)
+        self._named_sessions = NamedSessionService(
+            repository, cache, trust, self._active_sessions, self.metrics, clock=clock
+        )
+
     def _build_websockets(self, clock: Callable[[], float]) -> None:
         self._streams = StreamManager(
             self._exchange,
@@ -245,14 +270,6 @@ class SessionServer:
             settings=self._settings,
             admission=self._admission,
         )
-    def _build_named_sessions(self, clock: Callable[[], float]) -> None:
-        repository, trust = self._database.named_sessions, CacheTrust()
-        cache = ActiveSessionCache(self._database.redis, ttl_s=self._settings.session.active_cache_ttl_s)
-        self._active_sessions = CacheUpkeep(repository, cache, trust, self.metrics, clock=clock)
-        self._named_sessions = NamedSessionService(
-            repository, cache, trust, self._active_sessions, self.metrics, clock=clock
-        )
-
         self._database.events.subscribe(self._websockets.on_event)
 
     async def start(self) -> None:
@@ -319,13 +336,16 @@ class SessionServer:
         guard.every("simulator_heartbeat", settings.simulator.heartbeat_interval_s, self._reconciler.beat)
         guard.every("simulator_heartbeat_log", FLUSH_EVERY_S, self._reconciler.record_heartbeats)
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
+        guard.every("active_session_cache_look", LOOK_EVERY_S, self._look_at_active_sessions)
         guard.every("start_queue", START_QUEUE_EVERY_S, self._start_queue.round)
         guard.every("session_gauge", MEASURE_EVERY_S, self._sessions.session_ops.measure)
         guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
         guard.every("orphan_gauge", MEASURE_EVERY_S, self._orphans.measure)
+        guard.every("warm_pool_gauge", MEASURE_EVERY_S, self._warm_pool.measure)
         guard.spawn("session_claims", self._ownership.run_claims())
         guard.spawn("freed_start_slots", self._start_queue.run())
         guard.spawn("own_teardowns", self._own_teardowns.run())
+        guard.spawn("taken_spares", self._warm_pool.refill_when_taken(self._sweeper.only(self._warm_pool.refill)))
         guard.spawn("simulator_watch", self._reconciler.watch())
         guard.spawn("event_outbox", database.events.run_outbox())
         guard.spawn("event_inbox", database.events.run_inbox())
@@ -336,11 +356,13 @@ class SessionServer:
         session_ops = self._sessions.session_ops
         guard.every("sweeper_lease", RENEW_EVERY_S, self._sweeper.renew)
         guard.every("session_expiry", EXPIRE_EVERY_S, only(session_ops.expire))
-        guard.every("active_session_cache_look", LOOK_EVERY_S, self._look_at_active_sessions)
         guard.every("session_cleanup", CLEANUP_EVERY_S, only(session_ops.cleanup))
         guard.every("simulator_teardown", TEARDOWN_EVERY_S, only(self._teardowns.work_off))
+        guard.every("warm_pool", WARM_POOL_EVERY_S, only(self._warm_pool.refill))
+        guard.every("warm_pool_inspection", SPARES_INSPECTED_EVERY_S, only(self._warm_pool.inspect))
         guard.every("simulator_inactivity", INACTIVE_EVERY_S, only(self._simulator_inactivity))
         guard.every("simulator_orphans", ORPHANS_EVERY_S, only(self._orphans.sweep))
+        guard.every("active_session_cache_repair", REPAIR_EVERY_S, only(self._active_sessions.repair))
         guard.every("pod_purge", PURGE_EVERY_S, only(self._database.pods.purge))
 
     async def wait_for_shutdown(self) -> None:
@@ -362,7 +384,6 @@ class SessionServer:
         is_last: bool | None = None
         try:
             if self._serving:
-        guard.every("active_session_cache_repair", REPAIR_EVERY_S, only(self._active_sessions.repair))
                 is_last = await self._drain(reason)
         except Exception:  # whatever it is, the pod ends; its row and its simulators are the next one's
             log.exception("drain_failed")
@@ -467,6 +488,9 @@ class SessionServer:
     async def _sessions_taken(self, session_ids: Sequence[str]) -> None:
         await self._reconciler.look_at(session_ids)
 
+    async def _look_at_active_sessions(self) -> None:
+        await self._active_sessions.look()
+
     async def _check_database(self) -> None:
         await self._database.ping()
         await self._tokens.load()  # reads the schema: a database that was never migrated is not ready
@@ -488,9 +512,6 @@ class SessionServer:
 
 def _backend(
     settings: Settings, environ: Mapping[str, str], database: DatabaseManager, metrics: Metrics
-    async def _look_at_active_sessions(self) -> None:
-        await self._active_sessions.look()
-
 ) -> SimulatorBackend:
     simulator = settings.simulator
     match simulator.backend:

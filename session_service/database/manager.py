@@ -18,6 +18,7 @@ from session_service.database.sockets import SocketRepository
 from session_service.database.sql_files import load_queries
 from session_service.database.start_queue import StartQueueRepository
 from session_service.database.sweeper import SweeperRepository
+from session_service.database.warm_pool import WarmPoolRepository
 from session_service.errors import SchemaError
 from session_service.telemetry.metrics import Metrics
 
@@ -37,6 +38,7 @@ class DatabaseManager:
         self.sockets = SocketRepository(self.postgres, queries, timeout_s=settings.session.timeout_s)
         self.simulators = SimulatorRepository(self.postgres, queries)
         self.named_sessions = NamedSessionRepository(self.postgres, queries)
+        self.warm_pool = WarmPoolRepository(self.postgres, queries)
         self.start_queue = StartQueueRepository(
             self.postgres, queries, limit=settings.simulator.max_concurrent_starts
         )

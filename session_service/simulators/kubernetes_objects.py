@@ -83,8 +83,8 @@ def recipe(image: str) -> str:
 
 
 def assignment(session_id: str, user_id: str) -> dict[str, str]:
-    """The labels that say whose it is; empty while it is a spare. They are written anew when somebody takes it, but not
-    those of its Pod's template: any change of that makes another Pod."""
+    """The labels that say whose it is; empty while it is a spare. When somebody takes it they are written anew, but
+    not those of its Pod's template: any change of that makes another Pod."""
     return {"session_id": session_id and label_safe(session_id), "user_id": user_id and label_safe(user_id)}
 
 

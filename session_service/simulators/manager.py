@@ -39,7 +39,9 @@ class SimulatorManager:
         *,
         pod_id: Callable[[], str],
         max_per_user: int,
+        spare_recipe: str | None = None,
     ) -> None:
+        """``spare_recipe``: of spares that a start may take; None: there are none."""
         self._repository = repository
         self._reconciler = reconciler
         self._teardowns = teardowns
@@ -49,6 +51,7 @@ class SimulatorManager:
         self._metrics = metrics
         self._pod_id = pod_id
         self._max_per_user = max_per_user
+        self._spare_recipe = spare_recipe
         self._running = running
         self._clock = asyncio.get_running_loop().time
         events.subscribe(self._on_event)
@@ -56,14 +59,24 @@ class SimulatorManager:
     async def create_simulator(
         self, session_id: str, user_id: str, symbols: Sequence[str], cash: float
     ) -> tuple[Simulator, bool]:
-        """The session's live simulator, or a new one on its way (CREATING), and whether it is new.
+        """The session's live simulator, or a new one on its way, and whether it is new. A new one is CREATING, or
+        STARTING where it took a spare.
 
         Raises SessionNotFoundError, SessionExpiredError, SimulatorLimitReachedError, DatabaseUnavailableError.
         """
         requested = await self._repository.request_start(
-            str(uuid.uuid4()), session_id, user_id, symbols, cash, self._max_per_user, self._pod_id()
+            str(uuid.uuid4()),
+            session_id,
+            user_id,
+            symbols,
+            cash,
+            self._max_per_user,
+            self._pod_id(),
+            self._spare_recipe,
         )
         if requested.changed:
+            source = "pool" if requested.simulator.was_spare else "created"
+            self._metrics.simulator_starts_total.labels(source).inc()
             self._events.simulator_changed(requested.simulator, requested.owner_pod_id)
         return requested.simulator, requested.changed
 

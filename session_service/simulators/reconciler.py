@@ -237,6 +237,8 @@ class Reconciler:
             case Action.RECORD_WORKLOAD:
                 assert workload is not None  # noqa: S101 - the rule says so
                 return await self._record(owned, workload, answered=None)
+            case Action.REPLACE_SPARE:
+                return await self._replace_spare(owned)
             case Action.START_EXCHANGE:
                 assert workload is not None  # noqa: S101
                 return await self._start_exchange(owned, workload)
@@ -336,9 +338,34 @@ class Reconciler:
             self._metrics.orphans_removed_total.labels("workload").inc()
             await self._teardowns.work_off()
 
+    async def _replace_spare(self, owned: OwnedSimulator) -> bool:
+        """Remove what it took; then it is created as if there had been no spare."""
+        simulator_id = owned.simulator.simulator_id
+        if not await self._backend.delete(simulator_id, owned.simulator.workload_uid):
+            self._queue.poke_later(simulator_id, _LOOK_AGAIN_S)
+            return False
+        row = await self._repository.spare_is_lost(owned)
+        if row is None:
+            await self._write_refused(owned)
+        else:
+            log.warning("spare_replaced", simulator_id=simulator_id)
+            self._metrics.simulator_operations_total.labels("replace", "success").inc()
+            self._announce(row)
+        return True
+
+    async def _assign(self, simulator: Simulator, workload: Workload) -> None:
+        """Before its first call: from then on the row does not say any more that this is still to be done."""
+        try:
+            await self._backend.assign(simulator.simulator_id, workload.uid, simulator.session_id, simulator.user_id)
+        except BackendRefusedError as error:
+            # Only whoever looks at the platform misses it.
+            log.warning("spare_not_assigned", simulator_id=simulator.simulator_id, detail=error.detail)
+
     async def _start_exchange(self, owned: OwnedSimulator, workload: Workload) -> bool:
         assert workload.endpoint is not None  # noqa: S101 - a ready workload has one
         simulator = owned.simulator
+        if simulator.was_spare:
+            await self._assign(simulator, workload)
         address = self._address(simulator, workload.endpoint)
         try:
             await self._exchange.start_simulator(

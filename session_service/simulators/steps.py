@@ -9,6 +9,7 @@ import msgspec
 from session_service.domain.simulator import Simulator, SimulatorStatus
 from session_service.simulators.backend import Workload, WorkloadPhase
 
+SPARE_LIMIT_S = 5.0  # from the first look at one that took a spare: two calls may go unanswered
 START_LIMIT_S = 120.0  # that a new simulator is being brought up, its time in the start queue left out
 UNRESPONSIVE_LIMIT_S = 30.0  # a frozen process may thaw, and with it comes the portfolio: patience before ERROR
 
@@ -20,6 +21,7 @@ class Action(StrEnum):
     WAIT = "wait"  # look again later
     CREATE_WORKLOAD = "create_workload"
     RECORD_WORKLOAD = "record_workload"  # it is there; the row does not say so yet
+    REPLACE_SPARE = "replace_spare"  # what it took is not ready any more: it gets a workload of its own
     START_EXCHANGE = "start_exchange"  # StartSimulator
     HEARTBEAT = "heartbeat"
     REMOVE_WORKLOAD = "remove_workload"  # StopSimulator, then the workload
@@ -42,6 +44,11 @@ def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_re
             return Step(Action.REMOVE_WORKLOAD)
         case SimulatorStatus.RUNNING:
             return Step(Action.HEARTBEAT)
+    if simulator.status is SimulatorStatus.STARTING and simulator.was_spare and waited_s <= START_LIMIT_S:
+        # Nobody has used it yet: what became of it is no reason to fail.
+        is_ready = workload is not None and workload.phase is WorkloadPhase.READY
+        if workload is None or not is_ready or _is_lost(simulator, workload) or waited_s > SPARE_LIMIT_S:
+            return Step(Action.REPLACE_SPARE)
     if workload is not None and workload.phase is WorkloadPhase.FAILED:
         return Step(Action.FAIL, workload.reason or "workload_failed")
     if waited_s > START_LIMIT_S:

@@ -84,7 +84,7 @@ class Teardowns:
             elif gone:
                 rowless = await self._repository.teardown_done(teardown)
                 log.info("simulator_workload_removed", simulator_id=teardown.simulator_id)
-                if rowless:
+                if rowless and teardown.session_id:  # a spare's end is nobody's news
                     self._metrics.simulator_operations_total.labels("stop", "success").inc()
                     self._events.emit(
                         EventType.SIMULATOR_STOPPED,

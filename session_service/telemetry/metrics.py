@@ -61,6 +61,12 @@ class Metrics:
         self.simulator_operations_total = self._counter(
             "simulator_operations_total", "Simulator operations and how they ended", "operation", "status"
         )
+        self.simulator_starts_total = self._counter(
+            "simulator_starts_total", "Simulators asked for; source is pool or created", "source"
+        )
+        self.warm_pool_spares = self._gauge(
+            "warm_pool_spares", "Spares of all pods; status is creating or ready", "status"
+        )
         self.simulator_creation_duration_seconds = self._histogram(
             "simulator_creation_duration_seconds",
             "Time from the first step for a simulator until it runs",
@@ -83,12 +89,6 @@ class Metrics:
         self.external_service_requests_total = self._counter(
             "external_service_requests_total", "Calls to other services", "service", "operation", "status"
         )
-        self.circuit_breaker_state = self._gauge("circuit_breaker_state", "0 closed, 1 open, 2 half-open", "service")
-
-        self.client_reconnections_total = self._counter(
-            "client_reconnections_total", "Clients that came back; resumed is true or false", "resumed"
-        )
-        self.resume_gap_total = self._counter("resume_gap_total", "Resumes that had to be answered by a snapshot")
         self.active_session_lookups_total = self._counter(
             "active_session_lookups_total",
             "Lookups of a user's active named session; result is hit, miss, or bypass where the cache is not believed",
@@ -97,6 +97,12 @@ class Metrics:
         self.active_session_cache_in_doubt = self._gauge(
             "active_session_cache_in_doubt", "1 while this pod does not believe the cache of active named sessions"
         )
+        self.circuit_breaker_state = self._gauge("circuit_breaker_state", "0 closed, 1 open, 2 half-open", "service")
+
+        self.client_reconnections_total = self._counter(
+            "client_reconnections_total", "Clients that came back; resumed is true or false", "resumed"
+        )
+        self.resume_gap_total = self._counter("resume_gap_total", "Resumes that had to be answered by a snapshot")
         self.stale_writes_refused_total = self._counter(
             "stale_writes_refused_total", "Writes refused because another pod owns the session"
         )

@@ -60,6 +60,7 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "KUBERNETES_NAMESPACE": ("simulator.namespace", "n", "n", ()),
     "EXCHANGE_MANAGER_SERVICE": ("simulator.exchange_service", "ex:50055", "ex:50055", ("ex", "ex:port", ":1")),
     "MAX_SIMULATORS_PER_USER": ("simulator.max_per_user", "1", 1, ("0", "10001")),
+    "SIMULATOR_WARM_POOL_SIZE": ("simulator.warm_pool_size", "4", 4, ("-1", "1001", "some")),
     "SIMULATOR_MAX_CONCURRENT_STARTS": ("simulator.max_concurrent_starts", "3", 3, ("0", "10001")),
     "SIMULATOR_INACTIVITY_TIMEOUT": ("simulator.inactivity_timeout_s", "1", 1, ("0", "31536001")),
     "SIMULATOR_HEARTBEAT_INTERVAL": ("simulator.heartbeat_interval_s", "0.1", 0.1, ("0", "61", "-inf")),
@@ -193,6 +194,14 @@ def test_a_pod_on_kubernetes_is_served() -> None:
             "KUBERNETES_NAMESPACE",
         ),
         ({"SIMULATOR_BACKEND": "service"}, "EXCHANGE_MANAGER_SERVICE"),
+        (
+            {
+                "SIMULATOR_BACKEND": "service",
+                "EXCHANGE_MANAGER_SERVICE": "ex:1",
+                "SIMULATOR_WARM_POOL_SIZE": "1",
+            },
+            "SIMULATOR_WARM_POOL_SIZE",
+        ),
         ({"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "ex:0"}, "EXCHANGE_MANAGER_SERVICE"),
         ({"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "ex:65536"}, "EXCHANGE_MANAGER_SERVICE"),
         ({"SIMULATOR_RUNNER_URL": "http://127.0.0.1:1"}, "SIMULATOR_RUNNER_TOKEN"),
