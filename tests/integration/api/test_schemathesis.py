@@ -26,6 +26,8 @@ from tests.support.servers import Database, TestServers
 from tests.support.service import Service, bearer
 
 EXAMPLES_PER_OPERATION = 12
+USER = "7"  # named sessions are of users with a number
+TITLE = "A/B"
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -55,8 +57,10 @@ async def service(servers: TestServers, database: Database) -> AsyncIterator[Ser
 # The pod's loop, in the same process, draws its jitter while examples are generated.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 async def test_generated_calls(service: Service) -> None:
-    async with service.http.post("/api/sessions", json={"deviceId": "d"}, headers=bearer()) as response:
+    async with service.http.post("/api/sessions", json={"deviceId": "d"}, headers=bearer(USER)) as response:
         session_id = (await response.json())["sessionId"]
+    async with service.http.post("/api/v1/sessions/", json={"title": TITLE}, headers=bearer(USER)) as response:
+        assert response.status == 200
     await asyncio.to_thread(call_everything, service.url, session_id)
 
 
@@ -83,9 +87,10 @@ def check_operation(cases: SearchStrategy[Any], session_id: str) -> None:
     )
     @given(cases, booleans())
     def call(case: Any, names_a_session: bool) -> None:
-        if names_a_session and "session_id" in case.path_parameters:
-            case.path_parameters["session_id"] = session_id
-        response = case.call(headers=bearer(), timeout=10)
+        for name, there in (("session_id", session_id), ("title", TITLE)):
+            if names_a_session and name in case.path_parameters:
+                case.path_parameters[name] = there
+        response = case.call(headers=bearer(USER), timeout=10)
         case.validate_response(response, checks=CHECKS)
 
     call()
