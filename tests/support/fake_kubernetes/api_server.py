@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import ssl
 from collections.abc import Mapping
@@ -249,7 +250,8 @@ class ApiServer:
                 if self.store.version == version and request.query.get("allowWatchBookmarks") == "true":
                     await response.write(_line("BOOKMARK", _bookmark(plural, version)))
         except ExpiredError:
-            await response.write(_line("ERROR", _status(410, "Expired", "too old resource version")))
+            with contextlib.suppress(ConnectionError):
+                await response.write(_line("ERROR", _status(410, "Expired", "too old resource version")))
         except ConnectionError:
             pass
         finally:
