@@ -155,6 +155,15 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     migrate_password: Annotated[str | None, _setting("MIGRATE_DB_PASSWORD", "a password", secret=True)] = None
 
 
+class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Sandboxes that use the table ``public.session`` over SQL. Empty: nobody can log in as ``sessionuser``."""
+
+    password: Annotated[
+        str,
+        _setting("SANDBOX_DB_PASSWORD", "printable ASCII characters", secret=True, pattern="^[!-~]*$"),
+    ] = ""
+
+
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Redis ≥ 7.0, or a server that speaks its commands. Without it the service is slower, not wrong."""
 
@@ -250,6 +259,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     database: DatabaseSettings = DatabaseSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     redis: RedisSettings = RedisSettings()
     auth: AuthSettings = AuthSettings()
     session: SessionSettings = SessionSettings()
@@ -381,6 +391,7 @@ def check_for_serving(settings: Settings) -> None:
             raise ConfigurationError("DB_PASSWORD", "a password of your own in production", "a documented default")
         if settings.redis.password in DOCUMENTED_SECRETS:
             raise ConfigurationError("REDIS_PASSWORD", "a password of your own in production", "a documented default")
+        check_sandbox_password(settings)
     for network in server.trusted_proxies:
         try:
             ipaddress.ip_network(network, strict=False)
@@ -394,6 +405,15 @@ def check_for_serving(settings: Settings) -> None:
             raise ConfigurationError(
                 "CORS_ALLOWED_ORIGINS", "origins such as https://app.example.com, or *", repr(origin)
             )
+
+
+def check_sandbox_password(settings: Settings) -> None:
+    """In production the password that stands in the sandboxes' document is refused. Raises ConfigurationError."""
+    in_production = settings.server.environment is Environment.PRODUCTION
+    if in_production and settings.sandbox.password in DOCUMENTED_SECRETS:
+        raise ConfigurationError(
+            "SANDBOX_DB_PASSWORD", "a password of your own in production", "a documented default"
+        )
 
 
 def check_secret_key(settings: Settings) -> None:

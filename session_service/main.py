@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -68,6 +68,16 @@ def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.Arg
 
     migrate = commands.add_parser("migrate", help="apply the database schema and the service role's rights")
     migrate.set_defaults(command=_migrate)
+
+    sandbox_role = commands.add_parser(
+        "sandbox-role", help="make the database role of one sandbox, or give it a new password, and print its DSN"
+    )
+    sandbox_role.add_argument("name", metavar="NAME", help="of the sandbox; its role is sandbox_NAME")
+    sandbox_role.add_argument("--remove", action="store_true", help="remove the role; its rows stay")
+    sandbox_role.add_argument(
+        "--data-dir", type=Path, default=None, help="in the database of the local run in this folder"
+    )
+    sandbox_role.set_defaults(command=_sandbox_role)
 
     token = commands.add_parser("token", help="print a token, signed with SECRET_KEY or the key of a local run")
     token.add_argument("--user-id", required=True, help="the token's subject")
@@ -137,20 +147,21 @@ async def _serve_until_signal(settings: config.Settings, environ: Mapping[str, s
 
 def _migrate(_options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
     settings = config.load(environ, dotenv).settings
+    config.check_sandbox_password(settings)
     import asyncpg
 
     from session_service.database.migrations import migrate
 
     database = settings.database
-    user = database.migrate_user or database.user
-    password = database.migrate_password if database.migrate_user else database.password
-    credentials = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-    dsn = (
-        f"postgresql://{credentials}@{database.host}:{database.port}/{quote(database.name, safe='')}"
-        f"?sslmode={database.sslmode}"
-    )
     try:
-        report = asyncio.run(migrate(dsn, service_role=database.user, service_password=database.password or None))
+        report = asyncio.run(
+            migrate(
+                _owner_dsn(database),
+                service_role=database.user,
+                service_password=database.password or None,
+                sandbox_password=settings.sandbox.password or None,
+            )
+        )
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         print(f"session-service: the database cannot be migrated: {error or type(error).__name__}", file=sys.stderr)
         return EXIT_FAILED
@@ -161,6 +172,42 @@ def _migrate(_options: argparse.Namespace, environ: Mapping[str, str], dotenv: M
         if not report.applied
         else f"schema version {report.version}"
     )
+    for note in report.notes:
+        print(f"session-service: {note}", file=sys.stderr)
+    return EXIT_OK
+
+
+def _owner_dsn(database: config.DatabaseSettings) -> str:
+    user = database.migrate_user or database.user
+    password = database.migrate_password if database.migrate_user else database.password
+    credentials = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return (
+        f"postgresql://{credentials}@{database.host}:{database.port}/{quote(database.name, safe='')}"
+        f"?sslmode={database.sslmode}"
+    )
+
+
+# --- sandbox-role --------------------------------------------------------------------------------------------------
+
+
+def _sandbox_role(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    import asyncpg
+
+    from session_service.database import sandbox_roles
+
+    owner_dsn = _owner_dsn(settings.database) if options.data_dir is None else _local_run(options.data_dir).postgres
+    try:
+        if options.remove:
+            removed = asyncio.run(sandbox_roles.remove_role(owner_dsn, options.name))
+            print(f"session-service: {'removed' if removed else 'there is no'} {sandbox_roles.role_of(options.name)}")
+            return EXIT_OK if removed else EXIT_FAILED
+        role, password = asyncio.run(sandbox_roles.make_role(owner_dsn, options.name))
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        print(f"session-service: the role cannot be made: {error or type(error).__name__}", file=sys.stderr)
+        return EXIT_FAILED
+    place = urlsplit(owner_dsn)
+    print(urlunsplit(place._replace(netloc=f"{role}:{password}@{place.hostname}:{place.port}")))
     return EXIT_OK
 
 
@@ -169,6 +216,7 @@ def _migrate(_options: argparse.Namespace, environ: Mapping[str, str], dotenv: M
 
 class _LocalRun(msgspec.Struct):
     secret_key: str
+    postgres: str = ""
 
 
 def _token(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
@@ -206,12 +254,18 @@ def _signing_key(data_dir: Path | None, secret_key: str) -> str:
     """The key of the local run in ``data_dir``; else SECRET_KEY; else that of a local run in the usual folder."""
     if data_dir is None and secret_key:
         return secret_key
-    path = (data_dir or Path(LOCAL_DATA_DIR)) / "local.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_LocalRun).secret_key
-    except (OSError, msgspec.MsgspecError):
+        return _local_run(data_dir or Path(LOCAL_DATA_DIR)).secret_key
+    except ConfigurationError:
         if data_dir is None:
             raise ConfigurationError("SECRET_KEY", "set, or a local run must be there (--data-dir)") from None
+        raise
+
+
+def _local_run(data_dir: Path) -> _LocalRun:
+    try:
+        return msgspec.json.decode((data_dir / "local.json").read_bytes(), type=_LocalRun)
+    except (OSError, msgspec.MsgspecError):
         raise ConfigurationError("--data-dir", "the folder of a local run that is up", repr(str(data_dir))) from None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from session_service.database import sandbox_roles
 from session_service.database.sql_files import Migration, load_migrations
 from session_service.errors import SchemaError
 
@@ -33,11 +34,15 @@ _SERVICE_SCHEMAS = ("session", "simulator")
 
 
 class MigrationReport(msgspec.Struct, frozen=True):
-    """What ``migrate`` did. ``applied`` are names such as ``0001_pre_live_sessions``; empty when nothing was due."""
+    """What ``migrate`` did. ``applied`` are names such as ``0001_pre_live_sessions``; empty when nothing was due.
+
+    ``notes``: what could not be done with the rights of the role that migrates, a line each.
+    """
 
     applied: tuple[str, ...]
     version: int
     database_id: str
+    notes: tuple[str, ...] = ()
 
 
 async def migrate(
@@ -45,11 +50,13 @@ async def migrate(
     *,
     service_role: str | None = None,
     service_password: str | None = None,
+    sandbox_password: str | None = None,
     connect_timeout_s: float = 10.0,
 ) -> MigrationReport:
     """Bring the database at ``dsn`` to this release's schema, and give ``service_role`` its rights.
 
-    The role is created with ``service_password`` when it does not exist, and its password set when one is given.
+    The role is created with ``service_password`` when it does not exist, and its password set when one is given. So
+    is ``sessionuser`` with ``sandbox_password``; without one it is created so that nobody can log in as it.
     Each migration is one transaction with its ledger row: an interrupted run goes on where it stopped.
 
     Raises SchemaError when the schema is newer than this release, or an applied file has changed since;
@@ -61,9 +68,10 @@ async def migrate(
         applied = await _apply(connection, load_migrations())
         if service_role:
             await _grant(connection, service_role, service_password)
+        notes = await sandbox_roles.prepare(connection, service_role=service_role, password=sandbox_password)
         database_id = await connection.fetchval("SELECT database_id::text FROM session.installation")
         version = await connection.fetchval("SELECT max(version) FROM public.session_service_migrations")
-        return MigrationReport(tuple(applied), version, database_id)
+        return MigrationReport(tuple(applied), version, database_id, notes)
     finally:
         # Closing the connection releases the lock, whatever happened before.
         await connection.close(timeout=5)

@@ -28,10 +28,16 @@ class Secrets(msgspec.Struct, frozen=True):
     postgres_password: str
     service_password: str
     secret_key: str
+    sandbox_password: str = ""  # not in a file of a release before there were sandboxes
 
     @classmethod
     def generate(cls) -> Secrets:
-        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_hex(32))
+        return cls(
+            postgres_password=secrets.token_urlsafe(24),
+            service_password=secrets.token_urlsafe(24),
+            secret_key=secrets.token_hex(32),
+            sandbox_password=secrets.token_urlsafe(24),
+        )
 
 
 class PodAddress(msgspec.Struct, frozen=True):
@@ -49,6 +55,7 @@ class RunDescription(msgspec.Struct, frozen=True):
     redis: str
     secret_key: str
     supervisor_pid: int
+    sandbox_postgres: str
 
 
 class DataDirectory:
@@ -108,15 +115,19 @@ class DataDirectory:
         """This directory's secrets, made at the first use. Raises ConfigurationError where the file is damaged."""
         path = self.path / "secrets.json"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Secrets)
+            kept = msgspec.json.decode(path.read_bytes(), type=Secrets)
         except FileNotFoundError:
-            made = Secrets.generate()
-            replace_atomically(path, msgspec.json.format(msgspec.json.encode(made)) + b"\n")
-            return made
+            kept = Secrets.generate()
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigurationError(
                 "DATA_DIR", "a directory with a readable secrets.json", type(error).__name__
             ) from None
+        else:
+            if kept.sandbox_password:
+                return kept
+            kept = msgspec.structs.replace(kept, sandbox_password=Secrets.generate().sandbox_password)
+        replace_atomically(path, msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
+        return kept
 
     def write_description(self, description: RunDescription) -> None:
         replace_atomically(self.description_path, msgspec.json.format(msgspec.json.encode(description)) + b"\n")

@@ -12,7 +12,13 @@ CREATE_LIMIT_S = 30.0
 
 
 async def ensure_database(
-    maintenance_dsn: str, dsn: str, *, database: str, service_role: str, service_password: str
+    maintenance_dsn: str,
+    dsn: str,
+    *,
+    database: str,
+    service_role: str,
+    service_password: str,
+    sandbox_password: str | None = None,
 ) -> str:
     """Create ``database`` if it is not there, migrate it, and say what was done. Pods of an earlier run are dead.
 
@@ -28,9 +34,16 @@ async def ensure_database(
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
                 await connection.execute(f'CREATE DATABASE "{database}"')
+            # The server is this run's own, and nobody but its owner has business in the databases that came with it.
+            await connection.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
         finally:
             await connection.close()
-        report = await migrate(dsn + without_tls, service_role=service_role, service_password=service_password)
+        report = await migrate(
+            dsn + without_tls,
+            service_role=service_role,
+            service_password=service_password,
+            sandbox_password=sandbox_password,
+        )
         await _declare_pods_dead(dsn + without_tls)
     except asyncpg.PostgresError as error:
         raise ServerStartError("the database", str(error)) from error

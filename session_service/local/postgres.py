@@ -104,9 +104,12 @@ class EmbeddedPostgres:
     def pid(self) -> int:
         return self._running().pid
 
-    def dsn(self, database: str = "sessiondb") -> str:
-        """The superuser's connection string, over TCP. Only after ``start``."""
-        return f"postgresql://{SUPERUSER}:{quote(self._password, safe='')}@{LOOPBACK}:{self.port}/{database}"
+    def dsn(self, database: str = "sessiondb", user: str = SUPERUSER, password: str | None = None) -> str:
+        """A connection string over TCP, the superuser's unless another's name and password are given. Only after
+        ``start``.
+        """
+        secret = quote(self._password if password is None else password, safe="")
+        return f"postgresql://{user}:{secret}@{LOOPBACK}:{self.port}/{database}"
 
     @property
     def port(self) -> int:

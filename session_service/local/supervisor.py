@@ -31,6 +31,7 @@ from session_service.simulators.runner_simulators import PASSED_VARIABLES
 
 DATABASE = "sessiondb"
 SERVICE_ROLE = "session_service"
+SHARED_ROLE = "sessionuser"  # not imported from the database layer: nothing heavy before the servers are on their way
 POD_STOP_MARGIN_S = 20.0  # beyond delay and window of the drain
 GUARDIAN_LIMIT_S = 5.0
 CONNECTIONS_BESIDE_PODS = 50
@@ -65,6 +66,7 @@ class Supervisor:
         self._console = console
         self._secrets: Secrets = data.secrets()
         self._secret_key = settings.auth.secret_key or self._secrets.secret_key
+        self._sandbox_password = settings.sandbox.password or self._secrets.sandbox_password
         self._guardian: asyncio.subprocess.Process | None = None
         pool_connections = settings.database.max_connections * options.pods
         self._postgres = EmbeddedPostgres(
@@ -180,6 +182,7 @@ class Supervisor:
             database=DATABASE,
             service_role=SERVICE_ROLE,
             service_password=self._secrets.service_password,
+            sandbox_password=self._sandbox_password,
         )
         self._console.step(f"schema: {applied}")
 
@@ -272,6 +275,7 @@ class Supervisor:
                 redis=self._valkey.url(),
                 secret_key=self._secret_key,
                 supervisor_pid=os.getpid(),
+                sandbox_postgres=self._postgres.dsn(DATABASE, SHARED_ROLE, self._sandbox_password),
             )
         )
 

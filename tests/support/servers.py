@@ -18,6 +18,7 @@ from session_service.local.valkey import EmbeddedValkey
 TEMPLATE = "sessiondb_template"
 SERVICE_ROLE = "session_service"
 SERVICE_PASSWORD = "service-role-password-of-the-tests"
+SANDBOX_PASSWORD = "sandbox-password-of-the-tests"
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -58,7 +59,12 @@ class TestServers:
         await self.postgres.start()
         await self.valkey.start()
         await self._on_maintenance(f'CREATE DATABASE "{TEMPLATE}"')
-        await migrate(self.postgres.dsn(TEMPLATE), service_role=SERVICE_ROLE, service_password=SERVICE_PASSWORD)
+        await migrate(
+            self.postgres.dsn(TEMPLATE),
+            service_role=SERVICE_ROLE,
+            service_password=SERVICE_PASSWORD,
+            sandbox_password=SANDBOX_PASSWORD,
+        )
 
     async def stop(self) -> None:
         await self.valkey.stop()

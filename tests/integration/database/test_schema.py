@@ -15,16 +15,23 @@ from tests.support.servers import SERVICE_ROLE, Database, TestServers
 DESCRIBE = """
 SELECT format('%s.%s.%s %s %s %s', table_schema, table_name, column_name, data_type, is_nullable, column_default)
     AS line
-FROM information_schema.columns WHERE table_schema IN ('session', 'simulator', 'public')
+FROM information_schema.columns WHERE table_schema IN ('session', 'simulator', 'sandbox', 'public')
 UNION ALL
 SELECT format('%s on %s: %s', conname, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
-WHERE connamespace::regnamespace::text IN ('session', 'simulator')
+WHERE connamespace::regnamespace::text IN ('session', 'simulator', 'sandbox', 'public')
 UNION ALL
-SELECT indexdef FROM pg_indexes WHERE schemaname IN ('session', 'simulator')
+SELECT indexdef FROM pg_indexes WHERE schemaname IN ('session', 'simulator', 'sandbox', 'public')
 UNION ALL
 SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
 UNION ALL
-SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace::regnamespace::text IN ('session', 'simulator')
+SELECT pg_get_functiondef(oid) FROM pg_proc
+WHERE pronamespace::regnamespace::text IN ('session', 'simulator', 'sandbox', 'public')
+UNION ALL
+SELECT format('%s on %s: %s %s %s', policyname, tablename, cmd, qual, with_check) FROM pg_policies
+UNION ALL
+SELECT format('%s: %s %s', oid::regclass, relrowsecurity, relforcerowsecurity) FROM pg_class WHERE relrowsecurity
+UNION ALL
+SELECT format('%s: %s', viewname, definition) FROM pg_views WHERE schemaname = 'sandbox'
 ORDER BY 1
 """
 

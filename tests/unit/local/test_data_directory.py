@@ -14,6 +14,7 @@ DESCRIPTION = RunDescription(
     redis="redis://:p@127.0.0.1:6000/0",
     secret_key="k",
     supervisor_pid=9,
+    sandbox_postgres="postgresql://sessionuser:q@127.0.0.1:5000/sessiondb",
 )
 
 
@@ -49,6 +50,16 @@ def test_secrets_are_private_and_stay(tmp_path: Path) -> None:
         assert data.secrets() == first
     assert mode(tmp_path / "secrets.json") == 0o600
     assert len(first.secret_key) >= 32
+
+
+def test_secrets_from_before_there_were_sandboxes_get_a_password_for_them_and_keep_the_others(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text('{"postgres_password": "a", "service_password": "b", "secret_key": "c"}')
+    with DataDirectory(tmp_path) as data:
+        first, second = data.secrets(), data.secrets()
+    assert (first.postgres_password, first.service_password, first.secret_key) == ("a", "b", "c")
+    assert len(first.sandbox_password) >= 32
+    assert second == first
+    assert mode(tmp_path / "secrets.json") == 0o600
 
 
 def test_damaged_secrets_are_not_replaced_in_silence(tmp_path: Path) -> None:
