@@ -1,0 +1,181 @@
+"""Document 004, "Caching Strategy" and "Redis Setup": the key as it is written there, and answers without it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from tests.support.named_user import NamedUser
+from tests.support.outages import no_database
+from tests.support.servers import Database, TestServers
+from tests.support.service import Service
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TTL_S = 3600
+SHORT_TTL_S = 60
+FELT_S = 1.0  # what a dead Redis may cost a call on a busy machine; its own limit is 0.25 s
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def redis(servers: TestServers) -> AsyncIterator[Redis]:
+    async with Redis.from_url(servers.valkey.url(), decode_responses=True) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def proxy(servers: TestServers) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy(urlsplit(servers.valkey.url()).port or 0) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def user_behind_proxy(servers: TestServers, database: Database, proxy: TcpProxy) -> AsyncIterator[NamedUser]:
+    """Of a pod that reaches Redis through ``proxy`` only."""
+    environ = {**database.environ(), **servers.redis_environ(), "REDIS_PORT": str(proxy.port), "POD_NAME": "pod-2"}
+    async with Service(environ) as service:
+        yield NamedUser(service)
+
+
+def key(user: NamedUser) -> str:
+    return f"session:active:user:{user.user_id}"
+
+
+async def cached(redis: Redis, user: NamedUser, session_id: str) -> None:
+    """Wait until the key holds this id. The write may come after the answer."""
+
+    async def holds() -> bool:
+        return str(await redis.get(key(user))) == session_id
+
+    await eventually(holds, within_s=5, what=f"{key(user)} is {session_id}")
+
+
+# --- the key -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_sessions_id_is_cached_as_a_bare_uuid(user: NamedUser, redis: Redis) -> None:
+    await cached(redis, user, await user.create("A"))
+
+
+async def test_a_switch_updates_the_cache(user: NamedUser, redis: Redis) -> None:
+    first, second = await user.create("A"), await user.create("B")
+    await cached(redis, user, second)
+    await user.call("POST", "active/A")
+    await cached(redis, user, first)
+
+
+async def test_what_is_cached_lives_for_an_hour(user: NamedUser, redis: Redis) -> None:
+    await cached(redis, user, await user.create("A"))
+    assert TTL_S - 60 < await redis.ttl(key(user)) <= TTL_S
+
+
+async def test_a_lookup_lets_it_live_for_another_hour(user: NamedUser, redis: Redis) -> None:
+    session_id = await user.create("A")
+    await cached(redis, user, session_id)
+    await redis.expire(key(user), 100)
+    assert await user.active() == session_id
+
+    async def lives_longer() -> bool:
+        ttl_s: int = await redis.ttl(key(user))
+        return TTL_S - 60 < ttl_s <= TTL_S
+
+    await eventually(lives_longer, within_s=5, what="the time to live of the key begins anew")
+
+
+async def test_how_long_it_lives_can_be_configured(servers: TestServers, database: Database, redis: Redis) -> None:
+    settings = {"ACTIVE_SESSION_CACHE_TTL_SECONDS": str(SHORT_TTL_S), "POD_NAME": "pod-2"}
+    async with Service({**database.environ(), **servers.redis_environ(), **settings}) as service:
+        user = NamedUser(service)
+        await cached(redis, user, await user.create("A"))
+        assert 0 < await redis.ttl(key(user)) <= SHORT_TTL_S
+
+
+# --- first the cache, then the database ----------------------------------------------------------------------------
+
+
+async def test_a_cached_id_is_answered_without_the_database(
+    user: NamedUser, servers: TestServers, database: Database, redis: Redis
+) -> None:
+    session_id = await user.create("A")
+    assert await user.active() == session_id
+    await cached(redis, user, session_id)
+    async with no_database(servers, database):
+        assert await user.call("GET", "active") == (200, session_id)
+
+    async def is_back() -> bool:
+        return (await user.call("GET"))[0] == 200
+
+    await eventually(is_back, within_s=10, what="the database answers again")
+
+
+async def test_what_the_cache_has_lost_comes_from_the_database_and_is_cached_again(
+    user: NamedUser, redis: Redis
+) -> None:
+    session_id = await user.create("A")
+    await cached(redis, user, session_id)
+    await redis.delete(key(user))
+    assert await user.active() == session_id
+    await cached(redis, user, session_id)
+
+
+async def test_an_emptied_redis_changes_no_answer(user: NamedUser, redis: Redis) -> None:
+    first, second = await user.create("A"), await user.create("B")
+    await redis.flushall()
+    assert await user.active() == second
+    await user.call("POST", "active/A")
+    await redis.flushall()
+    assert await user.active() == first
+
+
+async def test_that_nobody_has_an_active_session_is_not_remembered(user: NamedUser) -> None:
+    assert await user.active() is None
+    session_id = await user.create("A")
+    assert await user.active() == session_id
+
+
+# --- without Redis -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["dead", "frozen"])
+async def test_without_redis_everything_works(user_behind_proxy: NamedUser, proxy: TcpProxy, frozen: bool) -> None:
+    user = user_behind_proxy
+    if frozen:
+        proxy.go_silent()
+    else:
+        proxy.refuse()
+        proxy.reset()
+    began_s = time.monotonic()
+    ids = {title: await user.create(title) for title in ("A", "B")}
+    assert await user.active() == ids["B"]
+    assert (await user.call("POST", "active/A"))[0] == 200
+    assert await user.active() == ids["A"]
+    assert (await user.call("DELETE", "B"))[0] == 200
+    assert await user.sessions() == {"A": True}
+    assert time.monotonic() - began_s < 7 * FELT_S
+
+
+async def test_what_changed_while_redis_was_away_is_not_answered_from_it(
+    user_behind_proxy: NamedUser, proxy: TcpProxy, redis: Redis
+) -> None:
+    user = user_behind_proxy
+    first, second = await user.create("A"), await user.create("B")
+    assert await user.active() == second
+    await cached(redis, user, second)
+    proxy.refuse()
+    proxy.reset()
+    assert (await user.call("POST", "active/A"))[0] == 200
+    await proxy.accept()
+    async with asyncio.timeout(20):
+        # Redis is used again after a while; no answer on the way there may be the old one.
+        while await redis.get(key(user)) != first:
+            assert await user.active() == first
+            await asyncio.sleep(0.05)
+    assert await user.active() == first
