@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from structlog.testing import capture_logs
 
 from session_service.clients.auth import AuthClient
-from session_service.clients.jwks import usable_keys
+from session_service.clients.jwks import FETCH_TIMEOUT_S, usable_keys
 from session_service.clients.token_signer import sign_token
 from session_service.config import AuthMode, AuthSettings
 from session_service.domain.identity import Identity
 from session_service.errors import AuthenticationError, AuthServiceUnavailableError
 from session_service.telemetry.metrics import Metrics
+from tests.support.stalls import Stalls
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes"
 PRIVATE = rsa.generate_private_key(65537, 2048)
@@ -259,14 +260,15 @@ class TestKeySet:
             await client.validate(old)
 
     async def test_old_keys_are_fetched_again_beside_the_request(
-        self, remote: Remote, make_client: Make, clock: Clock
+        self, remote: Remote, make_client: Make, clock: Clock, stalls: Stalls
     ) -> None:
         remote.answer = answers({"keys": [jwk(PRIVATE, "one")]})
         client = await make_client(self.settings(remote))
         remote.answer = hangs
         clock.now_s += 301
-        async with asyncio.timeout(1):
-            assert await client.validate(signed(PRIVATE, "one"))
+        started = time.monotonic()
+        assert await client.validate(signed(PRIVATE, "one"))
+        assert stalls.took_s(started) < FETCH_TIMEOUT_S / 2
 
     async def test_a_pod_that_idled_does_not_use_a_withdrawn_key(
         self, remote: Remote, make_client: Make, clock: Clock
@@ -473,7 +475,7 @@ class TestService:
 
     @pytest.mark.parametrize("fault", [hangs, trickles])
     async def test_a_service_that_hangs_costs_2_seconds_and_then_nothing(
-        self, remote: Remote, make_client: Make, clock: Clock, fault: Answer
+        self, remote: Remote, make_client: Make, clock: Clock, stalls: Stalls, fault: Answer
     ) -> None:
         remote.answer = fault
         client = await make_client(self.settings(remote))
@@ -482,7 +484,8 @@ class TestService:
             tokens = [f"opaque-{number}" for number in range(5)]
             results = await asyncio.gather(*map(client.validate, tokens), return_exceptions=True)
             assert {type(result) for result in results} == {AuthServiceUnavailableError}
-            assert 1.5 < time.monotonic() - started < 4
+            assert time.monotonic() - started > 1.5
+            assert stalls.took_s(started) < 4
             with pytest.raises(AuthServiceUnavailableError) as refused:
                 await client.validate("another")
         assert refused.value.retry_after_s >= 1

@@ -58,7 +58,7 @@ async def until_waiting(watcher: Sql, task: asyncio.Future[Any]) -> None:
             )
         )
 
-    await eventually(waits, within_s=5, what="the statement to wait")
+    await eventually(waits, within_s=20, what="the statement to wait")
 
 
 async def test_a_session_that_another_call_is_expiring_is_not_given_out(one: Sql, other: Sql, watcher: Sql) -> None:

@@ -18,6 +18,7 @@ from session_service.errors import DatabaseUnavailableError
 from session_service.telemetry.metrics import Metrics
 from tests.support.servers import Database
 from tests.support.sql import Sql
+from tests.support.stalls import Stalls
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
@@ -117,7 +118,7 @@ async def test_anything_else_is_a_fault_and_shows(postgres: Postgres, sql: Sql, 
     assert await tries(sql) == 1
 
 
-async def test_a_server_that_says_nothing_is_unavailable_within_the_limit(database: Database) -> None:
+async def test_a_server_that_says_nothing_is_unavailable_within_the_limit(database: Database, stalls: Stalls) -> None:
     async with TcpProxy(database.port) as proxy:
         postgres = Postgres(settings(database, DB_PORT=str(proxy.port)), Metrics())
         await postgres.open()
@@ -128,7 +129,7 @@ async def test_a_server_that_says_nothing_is_unavailable_within_the_limit(databa
             answers = await asyncio.gather(
                 *(postgres.fetch_value("SELECT 1", repeatable=True) for _ in range(20)), return_exceptions=True
             )
-            assert time.monotonic() - started <= REQUEST_LIMIT_S + 0.2
+            assert stalls.took_s(started) <= REQUEST_LIMIT_S + 0.2
             assert {type(answer) for answer in answers} == {DatabaseUnavailableError}
             proxy.speak()
             assert await postgres.fetch_value("SELECT 1", repeatable=True) == 1
@@ -136,7 +137,7 @@ async def test_a_server_that_says_nothing_is_unavailable_within_the_limit(databa
             await postgres.close()
 
 
-async def test_closing_does_not_wait_for_a_server_that_says_nothing(database: Database) -> None:
+async def test_closing_does_not_wait_for_a_server_that_says_nothing(database: Database, stalls: Stalls) -> None:
     async with TcpProxy(database.port) as proxy:
         postgres = Postgres(settings(database, DB_PORT=str(proxy.port)), Metrics())
         await postgres.open()
@@ -144,7 +145,7 @@ async def test_closing_does_not_wait_for_a_server_that_says_nothing(database: Da
         proxy.go_silent()
         started = time.monotonic()
         await postgres.close(timeout_s=1)
-        assert time.monotonic() - started <= 2
+        assert stalls.took_s(started) <= 2
         with pytest.raises(DatabaseUnavailableError):
             await postgres.fetch_value("SELECT 1")
 
@@ -176,7 +177,7 @@ async def test_an_outage_is_one_line_with_its_cause_and_one_when_it_is_over(data
                 assert await postgres.fetch_value("SELECT 1") == 1
                 return bool(logs[-1]["event"] == "database_back")
 
-            await eventually(told, within_s=5, what="the end of the outage in the log")
+            await eventually(told, within_s=20, what="the end of the outage in the log")
         await postgres.close()
     away, *between, back = logs
     assert (away["log_level"], away["event"], away["operation"]) == ("error", "database_away", "silent")

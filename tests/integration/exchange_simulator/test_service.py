@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # the generated stubs have this class, the generated module d
     Serve = Callable[..., Awaitable[Client]]
 
 SESSION = "session"
-DEADLINE_S = 5.0
+TTL_S = 1.5  # what a busy machine may take between two heartbeats of 50 ms
+DEADLINE_S = 20.0
 BUY, SELL = pb.SubmitOrderRequest.Side.BUY, pb.SubmitOrderRequest.Side.SELL
 MARKET, LIMIT = pb.SubmitOrderRequest.Type.MARKET, pb.SubmitOrderRequest.Type.LIMIT
 
@@ -358,7 +359,7 @@ async def test_a_former_owner_is_fenced_also_after_a_stop(serve: Serve) -> None:
 
 
 async def test_a_silent_session_is_dropped_a_streamed_or_heartbeating_one_is_not(serve: Serve) -> None:
-    client = await serve(heartbeat_ttl_s=0.3)
+    client = await serve(heartbeat_ttl_s=TTL_S)
     status = pb.GetSimulatorStatusRequest(session_id=SESSION)
 
     async def is_gone() -> bool:
@@ -366,9 +367,9 @@ async def test_a_silent_session_is_dropped_a_streamed_or_heartbeating_one_is_not
 
     await client.StartSimulator(start_request())
     async with streaming(client) as call:
-        await take(call, 80)  # at 10 ms each, well over twice the time to live
+        await take(call, round(1.2 * TTL_S / 0.01))  # at 10 ms each
     assert not await is_gone()
-    beats_until_s = time.monotonic() + 0.8
+    beats_until_s = time.monotonic() + 1.2 * TTL_S
     while time.monotonic() < beats_until_s:
         assert (await client.Heartbeat(pb.HeartbeatRequest(session_id=SESSION))).success
         await asyncio.sleep(0.05)

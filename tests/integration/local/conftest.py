@@ -16,7 +16,7 @@ Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 
 @pytest.fixture
 def eventually() -> Eventually:
-    async def wait(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+    async def wait(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
         deadline = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < deadline, "it did not happen in time"

@@ -49,14 +49,14 @@ async def test_a_child_of_a_killed_parent_ends() -> None:
         child = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.wait()
-    child.wait(timeout=5)
+    child.wait(timeout=20)
 
 
 async def test_a_parent_that_died_before_the_launcher_began_is_noticed() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     launcher = [sys.executable, "-I", "-S", child_launcher.__file__, "--parent", str(ended.pid), "--", "sleep", "60"]
-    assert subprocess.run(launcher, timeout=10).returncode == 1
+    assert subprocess.run(launcher, timeout=30).returncode == 1
 
 
 async def test_stands_in_a_session_of_its_own() -> None:
@@ -71,7 +71,7 @@ async def test_a_child_that_ignores_the_signal_is_killed_after_its_limit() -> No
     child = await stubborn()
     started_s = time.monotonic()
     assert await child.stop((signal.SIGTERM, 0.2)) == -signal.SIGKILL
-    assert 0.2 <= time.monotonic() - started_s < 3
+    assert 0.2 <= time.monotonic() - started_s < 20  # it would sleep for 60 s
     assert process_table.start_time(child.pid) is None
     assert await child.stop() == -signal.SIGKILL  # again: nothing happens
 

@@ -105,7 +105,7 @@ async def test_a_frozen_server_is_stopped_with_all_its_processes(
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     await server.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while [pid for pid in family if process_table.start_time(pid) is not None]:
             await asyncio.sleep(0.02)
 

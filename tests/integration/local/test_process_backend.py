@@ -50,7 +50,7 @@ async def backend(runner: RunnerProcess) -> AsyncIterator[ProcessBackend]:
 
 
 async def until(changes: AsyncIterator[Workload], phase: WorkloadPhase) -> Workload:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for workload in changes:
             if workload.phase is phase:
                 return workload
@@ -84,7 +84,7 @@ async def test_a_spare_becomes_a_sessions_and_runs_on(backend: ProcessBackend) -
 async def test_a_ready_endpoint_answers(backend: ProcessBackend) -> None:
     made = await backend.create(spec("a"))
     assert made.endpoint is not None
-    async with grpc.aio.insecure_channel(made.endpoint) as channel, asyncio.timeout(5):
+    async with grpc.aio.insecure_channel(made.endpoint) as channel, asyncio.timeout(20):
         await channel.channel_ready()
 
 
@@ -173,7 +173,7 @@ async def test_simulators_end_with_a_killed_runner_and_are_reported_gone(
         await runner.wait()
         with pytest.raises(BackendUnavailableError):
             await backend.list(HERE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while process_table.start_time(pid_of(made)) is not None:
                 await asyncio.sleep(0.02)
         await runner.start()
@@ -199,7 +199,7 @@ async def test_without_a_runner_it_has_its_own_and_replaces_it(capfd: pytest.Cap
         made = await backend.create(spec("a"))
         runner_pid = psutil.Process(pid_of(made)).ppid()
         os.kill(runner_pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     assert (await backend.create(spec("b"))).phase is WorkloadPhase.READY

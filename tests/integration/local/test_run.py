@@ -26,9 +26,9 @@ from session_service.local.data_directory import RunDescription, read_descriptio
 from session_service.local.ports import free_port
 from session_service.local.supervisor import SAME_SIGNAL_S
 
-READY_LIMIT_S = 40.0
-NOTHING_LEFT_LIMIT_S = 10.0
-STOP_LIMIT_S = 30.0
+READY_LIMIT_S = 120.0
+NOTHING_LEFT_LIMIT_S = 30.0
+STOP_LIMIT_S = 60.0
 
 
 class Run:
@@ -255,9 +255,10 @@ def test_a_signal_while_it_starts_ends_it_in_order(start: Start) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
-    before = shared_memory()
     run = start()
     said = run.ready()
+    segments = shared_memory(named("postgres", run.family()))
+    assert segments
     psutil.Process(said.pods[0].pid).suspend()  # an orderly end would have to wait for it
     run.family()
     run.process.terminate()
@@ -269,12 +270,17 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     assert run.process.poll() is None
     assert run.end() == 1
     nothing_left(run.family())
-    assert shared_memory() <= before
+    assert not [segment for segment in segments if segment.exists()]
 
 
-def shared_memory() -> set[str]:
-    """PostgreSQL's segments, which nobody else would remove."""
-    return {path.name for path in Path("/dev/shm").glob("PostgreSQL.*")}
+def shared_memory(servers: list[psutil.Process]) -> set[Path]:
+    """Their segments, which nobody else would remove. Other servers of this machine have segments there too."""
+    return {
+        Path(mapped.path)
+        for server in servers
+        for mapped in server.memory_maps()
+        if mapped.path.startswith("/dev/shm/PostgreSQL.")
+    }
 
 
 async def test_a_pod_that_ended_comes_back_on_its_port(start: Start) -> None:

@@ -40,7 +40,7 @@ async def test_the_ninth_evicts_the_most_silent_one_wherever_it_is(make_pods: Ma
         async def eight_count() -> bool:
             return bool(await sql.fetchval("SELECT count(*) FROM session.sockets") == 8)
 
-        await eventually(eight_count, within_s=3, what="eight rows")
+        await eventually(eight_count, within_s=20, what="eight rows")
         assert await sql.fetchval("SELECT metadata ->> 'frontend_connections' FROM session.session_metadata") == "8"
 
 
@@ -71,7 +71,7 @@ async def test_only_crowded_sessions_write_when_they_were_heard(make_pods: MakeP
         async def is_over() -> bool:
             return bool(await sql.fetchval(crowded) == 0)
 
-        await eventually(is_over, within_s=3, what="nobody's time is written any more")
+        await eventually(is_over, within_s=20, what="nobody's time is written any more")
 
 
 async def test_many_at_once_on_three_pods_leave_eight(make_pods: MakePods, sql: Sql, way: Way) -> None:
@@ -98,7 +98,10 @@ async def test_many_at_once_on_three_pods_leave_eight(make_pods: MakePods, sql: 
         async def eight_are_left() -> bool:
             return sum(client.done() for client in clients) == 10
 
-        await eventually(eight_are_left, within_s=10, what="ten closed")
-        assert await sql.fetchval("SELECT count(*) FROM session.sockets WHERE NOT evicted") == 8
+        async def eight_count() -> bool:
+            return bool(await sql.fetchval("SELECT count(*) FROM session.sockets WHERE NOT evicted") == 8)
+
+        await eventually(eight_are_left, within_s=30, what="ten closed")
+        await eventually(eight_count, within_s=20, what="eight rows")  # a client knows of its end before PostgreSQL
         over.set()
     assert [client.result() for client in clients].count(4504) == 10

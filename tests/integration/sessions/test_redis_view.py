@@ -17,6 +17,12 @@ from tests.support.waiting import eventually
 from tests.support.websocket_client import connect
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Redis does not take in time is not shown and not said again: a busy machine has to have its time."""
+    monkeypatch.setattr("session_service.database.redis.SOCKET_TIMEOUT_S", 10.0)
+
+
 @pytest.fixture
 async def redis(servers: TestServers) -> AsyncIterator[Any]:
     client = redis_asyncio.Redis.from_url(servers.valkey.url(), decode_responses=True)
@@ -78,13 +84,16 @@ async def test_the_channel_carries_the_documented_events(redis: Any, service: Se
         async with connect(service, clientId="tab-1") as client:
             session_id = client.frames[0]["sessionId"]
             await client.socket.close()
-        await api.call("DELETE", f"/api/sessions/{session_id}")
         wanted = ["session_created", "client_connected", "client_disconnected", "session_ended"]
 
-        async def all_heard() -> bool:
-            return [event["type"] for event in heard if event.get("session_id") == session_id] == wanted
+        async def all_heard(but: int = 0) -> bool:
+            types = [event["type"] for event in heard if event.get("session_id") == session_id]
+            return types == wanted[: len(wanted) - but]
 
-        await eventually(all_heard, within_s=20, what=f"{wanted}, heard {heard}")
+        # Else the end of the session could overtake what the pod does for the closed socket.
+        await eventually(lambda: all_heard(but=1), within_s=20, what=f"all but the last of {wanted}")
+        await api.call("DELETE", f"/api/sessions/{session_id}")
+        await eventually(all_heard, within_s=20, what=str(wanted))
         await service.server.shutdown("test")
 
         async def is_offline() -> bool:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import redis.asyncio as redis_asyncio
 
 from tests.support.api_client import ApiClient
 from tests.support.servers import TestServers
 from tests.support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Redis does not take in time is not said again: a busy machine has to have its time."""
+    monkeypatch.setattr("session_service.database.redis.SOCKET_TIMEOUT_S", 10.0)
 
 
 async def test_each_start_and_each_end_is_told_by_documented_types_only(servers: TestServers, api: ApiClient) -> None:

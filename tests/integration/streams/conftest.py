@@ -32,7 +32,7 @@ class SimulatorProcess:
             stdout=asyncio.subprocess.PIPE,
         )
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), 30)
+        line = await asyncio.wait_for(self._process.stdout.readline(), 60)
         self.endpoint = line.decode().split()[-1]
 
     def send(self, number: signal.Signals) -> None:
@@ -48,7 +48,7 @@ class SimulatorProcess:
         return SimulatorAddress(session_id, f"simulator-{session_id}", self.endpoint, "")
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> float:
+async def until(condition: Callable[[], bool], limit_s: float = 40.0) -> float:
     """Seconds until the condition held; fails after ``limit_s``."""
     began_s = time.monotonic()
     while not condition():

@@ -22,6 +22,7 @@ from session_service.telemetry.metrics import Metrics
 from session_service.websocket.streams import Attachment, Position, StreamManager
 from session_service.wire.exchange_frames import ExchangeFrame
 from tests.integration.streams.conftest import SimulatorProcess, until
+from tests.support.stalls import Stalls
 
 SESSION = "session-1"
 
@@ -121,7 +122,7 @@ async def test_a_hundred_disconnects_at_random_moments_lose_nothing(
 
 
 async def test_a_frozen_simulator_is_noticed_within_five_seconds_and_continued_when_it_thaws(
-    pods: list[Pod], simulator: SimulatorProcess
+    pods: list[Pod], simulator: SimulatorProcess, stalls: Stalls
 ) -> None:
     client = Client()
     attachment = await pods[0].open(client)
@@ -129,10 +130,10 @@ async def test_a_frozen_simulator_is_noticed_within_five_seconds_and_continued_w
     simulator.send(signal.SIGSTOP)
     frozen_at_s = time.monotonic()
     try:
-        await until(lambda: bool(pods[0].lost_at_s), 6.0)
+        await until(lambda: bool(pods[0].lost_at_s))
     finally:
         simulator.send(signal.SIGCONT)
-    assert pods[0].lost_at_s[0] - frozen_at_s <= 5.0
+    assert stalls.took_s(frozen_at_s, pods[0].lost_at_s[0]) <= 5.0
     seen = len(client.numbers)
     await until(lambda: len(client.numbers) > seen + 10)
     assert client.snapshots == 1
@@ -142,7 +143,7 @@ async def test_a_frozen_simulator_is_noticed_within_five_seconds_and_continued_w
 
 async def start_again(exchange: ExchangeClient, address: SimulatorAddress) -> None:
     """As the reconciler does: until the connection, which backs off for up to a second, is there again."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while True:
         try:
             await exchange.start_simulator(address, "user-1", ["AAPL"], 1e6)
@@ -154,7 +155,7 @@ async def start_again(exchange: ExchangeClient, address: SimulatorAddress) -> No
 
 
 async def test_a_killed_simulator_is_noticed_and_its_successor_begins_with_a_snapshot(
-    pods: list[Pod], exchange: ExchangeClient, simulator: SimulatorProcess
+    pods: list[Pod], exchange: ExchangeClient, simulator: SimulatorProcess, stalls: Stalls
 ) -> None:
     client = Client()
     attachment = await pods[0].open(client)
@@ -163,8 +164,8 @@ async def test_a_killed_simulator_is_noticed_and_its_successor_begins_with_a_sna
     epoch = client.position.epoch
     killed_at_s = time.monotonic()
     await simulator.kill()
-    await until(lambda: bool(pods[0].lost_at_s), 5.0)
-    assert pods[0].lost_at_s[0] - killed_at_s <= 5.0
+    await until(lambda: bool(pods[0].lost_at_s))
+    assert stalls.took_s(killed_at_s, pods[0].lost_at_s[0]) <= 5.0
     await simulator.start(simulator.endpoint.rpartition(":")[2], UPDATE_INTERVAL_MS="20")
     await start_again(exchange, simulator.address())
     await until(lambda: client.snapshots == 2)
