@@ -26,6 +26,11 @@ async def test_without_the_database_calls_may_come_again(
                 assert int(response.headers["Retry-After"]) >= 1
                 assert (await response.json()).keys() == {"detail"}
 
+        async def lookup_is_refused() -> bool:
+            return (await user.call("GET", "active"))[0] == 503
+
+        await eventually(lookup_is_refused, within_s=10, what="the cache is not believed without the database")
+
     async def is_back() -> bool:
         return (await user.call("GET"))[0] == 200
 
