@@ -22,6 +22,7 @@ from session_service.clients.bounded_response import ResponseTooLargeError, read
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.clients.kubernetes_access import ApiAccess
 from session_service.clients.kubernetes_types import Object, ObjectList, Resource, Status, WatchEvent
+from session_service.clients.probed_socket import probed_socket
 from session_service.errors import (
     BackendRefusedError,
     BackendUnavailableError,
@@ -100,7 +101,8 @@ class KubernetesClient:
         """Find the API server and the credentials; nothing is called. Raises ConfigurationError."""
         await self._load()
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS), headers={"Accept-Encoding": "identity"}
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=probed_socket),
+            headers={"Accept-Encoding": "identity"},
         )
 
     async def close(self) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from session_service.clients.circuit_breaker import BreakerState
 from session_service.clients.kubernetes import KubernetesClient
 from session_service.clients.kubernetes_access import load_access
 from session_service.clients.kubernetes_types import DEPLOYMENTS, PODS, Deployment
 from session_service.clients.kubernetes_watch import list_all
+from session_service.clients.probed_socket import FIRST_PROBE_S
 from session_service.errors import (
     BackendRefusedError,
     BackendUnavailableError,
@@ -25,6 +30,7 @@ from session_service.telemetry.metrics import Metrics
 from tests.support.fake_kubernetes.cluster import Cluster, Fate, fake_cluster
 from tests.support.fake_kubernetes.mishaps import Mishap
 from tests.support.kubernetes_parts import DATABASE, connected_client, spec
+from tests.support.waiting import eventually
 
 SELECTOR = label_selector(DATABASE)
 
@@ -248,9 +254,33 @@ async def test_no_call_takes_longer_than_its_limit(
     held = asyncio.Event()
     cluster.api.mishaps.add(Mishap(held=held))
     with pytest.raises(BackendUnavailableError):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(8):  # less than the limit that was replaced
             await client.get(DEPLOYMENTS, "simulator-a")
     held.set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's timers are looked at in /proc")
+async def test_a_watch_asks_whether_its_server_is_still_there(cluster: Cluster, client: KubernetesClient) -> None:
+    watch = client.watch(DEPLOYMENTS, "app=x", str(cluster.store.version), timeout_s=20, silence_limit_s=20)
+    async with contextlib.aclosing(watch) as events:
+        assert (await anext(events)).type == "BOOKMARK"
+
+        async def keepalive_is_due_in_s() -> float | None:
+            return keepalive_timer_s(URL(cluster.api.url).port or 0)
+
+        due_in_s = await eventually(keepalive_is_due_in_s, within_s=5, what="a keepalive timer")
+        assert due_in_s is not None
+        assert due_in_s <= FIRST_PROBE_S
+
+
+def keepalive_timer_s(port: int) -> float | None:
+    """Seconds until the connection to this port of 127.0.0.1 is probed; None while another timer runs (proc(5))."""
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        kind, _, ticks = fields[5].partition(":")
+        if fields[2].endswith(f":{port:04X}") and fields[3] == "01" and kind == "02":
+            return int(ticks, 16) / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 @pytest.mark.parametrize("content", [None, "", "not: [yaml", "clusters: []"])
