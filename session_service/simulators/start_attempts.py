@@ -15,6 +15,9 @@ BACKEND_BACKOFF = Backoff(first_s=1.0, max_s=8.0, jitter=0.5)
 EXCHANGE_BACKOFF = Backoff(first_s=0.25, max_s=4.0, jitter=0.5)
 
 
+LONGEST_PATIENCE_S = 30.0  # whatever a refusal asks for: a start's own limit has to be looked at
+
+
 class _Attempt(msgspec.Struct):
     spent_s: float = 0.0
     since: float | None = None  # None: it is not being tried
@@ -54,11 +57,11 @@ class StartAttempts:
 
     def failed(self, simulator_id: str, backoff: Backoff, at_least_s: float = 0.0) -> float:
         """In how many seconds to try again: the longer, the more often it failed in a row, and never before
-        ``at_least_s``, which whoever refused has asked for.
+        ``at_least_s``, which whoever refused has asked for, up to ``LONGEST_PATIENCE_S``.
         """
         attempt = self._attempts.setdefault(simulator_id, _Attempt())
         attempt.failures += 1
-        delay_s = max(backoff.delay_s(attempt.failures, self._random), at_least_s)
+        delay_s = max(backoff.delay_s(attempt.failures, self._random), min(at_least_s, LONGEST_PATIENCE_S))
         attempt.not_before = self._clock() + delay_s
         return delay_s
 

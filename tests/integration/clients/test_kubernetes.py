@@ -119,6 +119,7 @@ async def test_a_server_that_asks_for_too_much_patience_is_away(cluster: Cluster
     with pytest.raises(BackendUnavailableError, match="not available") as throttled:
         await client.get(DEPLOYMENTS, "simulator-a")
     assert "3600" in throttled.value.detail
+    assert throttled.value.retry_after_s == 3600
 
 
 @pytest.mark.parametrize(
