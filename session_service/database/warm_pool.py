@@ -45,14 +45,14 @@ class WarmPoolRepository:
     async def trim(self, recipe: str, size: int) -> list[str]:
         """Give up what is of another recipe, or more than ``size``; ids of those that this call gave up."""
         records = await self._postgres.fetch(
-            self._queries["warm_pool.trim"], recipe, size, operation="trim_warm_pool", repeatable=True
+            self._queries["spares.trim"], recipe, size, operation="trim_warm_pool", repeatable=True
         )
         return [record["simulator_id"] for record in records]
 
     async def all(self) -> list[Spare]:
         """The oldest first."""
         records = await self._postgres.fetch(
-            self._queries["warm_pool.all"], operation="list_warm_pool", repeatable=True
+            self._queries["spares.all"], operation="list_warm_pool", repeatable=True
         )
         return [
             Spare(
@@ -82,7 +82,7 @@ class WarmPoolRepository:
         slots spares take only where no user waits for one.
         """
         records = await self._postgres.fetch(
-            self._queries["warm_pool.reserve"],
+            self._queries["spares.reserve"],
             pod_id,
             simulator_ids,
             recipe,
@@ -105,7 +105,7 @@ class WarmPoolRepository:
         ``answered``: the ``until`` of the create that made it, where no other one is under way.
         """
         recorded: bool | None = await self._postgres.fetch_value(
-            self._queries["warm_pool.recorded"],
+            self._queries["spares.recorded"],
             simulator_id,
             uid,
             endpoint,
@@ -118,14 +118,14 @@ class WarmPoolRepository:
     async def remove(self, simulator_id: str, seen: SpareStatus) -> bool:
         """Give it up where it stands as it was seen; its workload goes to the teardowns. True: this call did it."""
         removed: bool | None = await self._postgres.fetch_value(
-            self._queries["warm_pool.remove"], simulator_id, seen.value, operation="remove_spare"
+            self._queries["spares.remove"], simulator_id, seen.value, operation="remove_spare"
         )
         return removed is True
 
     async def counts(self) -> dict[SpareStatus, int]:
         """How many there are of each status; of every status."""
         records = await self._postgres.fetch(
-            self._queries["warm_pool.count"], operation="count_spares", repeatable=True
+            self._queries["spares.count"], operation="count_spares", repeatable=True
         )
         found = {SpareStatus(record["status"]): record["count"] for record in records}
         return {status: found.get(status, 0) for status in SpareStatus}

@@ -46,7 +46,7 @@ def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_re
             return Step(Action.HEARTBEAT)
     if simulator.status is SimulatorStatus.STARTING and simulator.was_spare and waited_s <= START_LIMIT_S:
         # Nobody has used it yet: what became of it is no reason to fail.
-        is_ready = workload is not None and workload.phase is WorkloadPhase.READY
+        is_ready = workload is not None and workload.phase is WorkloadPhase.READY and bool(workload.endpoint)
         if workload is None or not is_ready or _is_lost(simulator, workload) or waited_s > SPARE_LIMIT_S:
             return Step(Action.REPLACE_SPARE)
     if workload is not None and workload.phase is WorkloadPhase.FAILED:

@@ -92,13 +92,15 @@ class InstallationOn(Generic[H]):
         """Leases have run out, and what was to take effect by now has, or never will."""
         await self.sql.execute(
             "UPDATE simulator.teardowns SET leased_until = '-infinity', create_until = '-infinity';"
-            "UPDATE simulator.instances SET create_until = '-infinity'"
+            "UPDATE simulator.instances SET create_until = '-infinity';"
+            "UPDATE simulator.warm_pool SET create_until = '-infinity'"
         )
 
     async def unrest(self) -> dict[str, object]:
         """What is still to come about, or will never: rows against workloads against states at exchanges."""
         rows = await self.sql.fetch("SELECT simulator_id, status, target, workload_uid FROM simulator.instances")
         wanted = {row["simulator_id"]: row["workload_uid"] for row in rows if row["target"] == "RUNNING"}
+        spares = await self.spares()
         workloads = self.host.workloads(self.label)
         states = self.host.states(self.label)
         found: dict[str, object] = {
@@ -110,14 +112,21 @@ class InstallationOn(Generic[H]):
                 )
             ],
             "teardowns": [tuple(row) for row in await self.sql.fetch("SELECT simulator_id FROM simulator.teardowns")],
-            "rows without a workload": sorted(wanted.items() - workloads.items()),
-            "workloads without a row": sorted(workloads.items() - wanted.items()),
+            "spares on their way": [spare for spare, uid in spares.items() if uid is None],
+            "spares too few or too many": len(spares) - self._settings.simulator.warm_pool_size,
+            "rows without a workload": sorted((wanted | spares).items() - workloads.items()),
+            "workloads without a row": sorted(workloads.items() - (wanted | spares).items()),
             "running without a state": sorted(wanted.keys() - states.keys()),
             "states that nobody runs": sorted(states.keys() - wanted.keys()),
         }
-        if found["teardowns"] or found["on their way"]:
+        if found["teardowns"] or found["on their way"] or found["spares on their way"]:
             await self.time_passes()
         return {name: what for name, what in found.items() if what}
+
+    async def spares(self) -> dict[str, str | None]:
+        """Simulator id → uid of those that are ready; None while one is on its way."""
+        rows = await self.sql.fetch("SELECT simulator_id, status, workload_uid FROM simulator.warm_pool")
+        return {row["simulator_id"]: row["workload_uid"] if row["status"] == "READY" else None for row in rows}
 
     async def at_rest(self) -> bool:
         return not await self.unrest()
@@ -149,9 +158,10 @@ Installation = InstallationOn[WorkloadHost]
 
 
 @contextlib.asynccontextmanager
-async def installation(database: Database, host: H) -> AsyncIterator[InstallationOn[H]]:
+async def installation(database: Database, host: H, **environ: str) -> AsyncIterator[InstallationOn[H]]:
+    """``environ``: variables of its pods beside those that they need."""
     settings = load_settings(
-        {**database.environ(), "SECRET_KEY": SECRET_KEY, "SIMULATOR_BACKEND": "process"}
+        {**database.environ(), "SECRET_KEY": SECRET_KEY, "SIMULATOR_BACKEND": "process", **environ}
     ).settings
     postgres = Postgres(settings.database, Metrics())
     await postgres.open()

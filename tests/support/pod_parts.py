@@ -22,6 +22,7 @@ from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sql_files import Queries
 from session_service.database.start_queue import StartQueueRepository
+from session_service.database.warm_pool import WarmPoolRepository
 from session_service.domain.identity import ClientInfo, Identity
 from session_service.errors import (
     DatabaseUnavailableError,
@@ -40,6 +41,7 @@ from session_service.simulators.running import RunningSimulators
 from session_service.simulators.start_queue import StartQueue
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
+from session_service.simulators.warm_pool import WarmPool
 from session_service.telemetry.metrics import Metrics
 from tests.support.mishaps import OutgoingCalls, Watched
 
@@ -111,6 +113,21 @@ class PodParts:
             metrics,
             tear_down=self.teardowns.work_off,
         )
+        size = settings.simulator.warm_pool_size
+        self.warm_pool = WarmPool(
+            WarmPoolRepository(statements, queries),
+            simulators,
+            platform,
+            tokens,
+            self._events,
+            metrics,
+            size=size,
+            start_limit=settings.simulator.max_concurrent_starts,
+            database_id=OrphanRepository(statements, queries).database_id,
+            pod_id=self._pod_id,
+            clock=clock,
+        )
+        self._pool_rounds = (self.warm_pool.inspect, self.warm_pool.refill) if size else ()
         self.simulators = SimulatorManager(
             simulators,
             self.reconciler,
@@ -122,6 +139,7 @@ class PodParts:
             metrics,
             pod_id=self._pod_id,
             max_per_user=settings.simulator.max_per_user,
+            spare_recipe=platform.recipe if size else None,
         )
         self.sessions = SessionOps(
             sessions,
@@ -156,6 +174,7 @@ class PodParts:
             self.reconciler.beat,
             self.sessions.expire,
             self.sessions.cleanup,
+            *self._pool_rounds,
             self.teardowns.work_off,
             self.orphans.sweep,
         ):

@@ -88,8 +88,8 @@ HOT: dict[str, tuple[Any, ...]] = {
     "named_sessions.list": (7,),
     "named_sessions.active": (7,),
     "named_sessions.changed": (2**62, 0, 2**62 + 1, 2000),  # a round in which nothing changed
-    "warm_pool.recorded": ("spare7", "uid", "host:1", None),
-    "warm_pool.remove": ("spare7", "READY"),
+    "spares.recorded": ("spare7", "uid", "host:1", None),
+    "spares.remove": ("spare7", "READY"),
 }
 # Those that call a function: their statements are inside it, where a plan is not shown; see INSIDE.
 FUNCTIONS = {
@@ -109,7 +109,7 @@ FUNCTIONS = {
     "start_queue.of_pod",
     "start_queue.place",
     "orphans.hold",
-    "warm_pool.reserve",
+    "spares.reserve",
     "sockets.open",
     "sockets.open_many",
     "sockets.close",
@@ -145,9 +145,9 @@ WHOLE = {
     "pods.declare_predecessors_dead",
     "pods.purge",
     "sweeper.hold",
-    "warm_pool.trim",  # as many rows as there are spares
-    "warm_pool.all",
-    "warm_pool.count",
+    "spares.trim",  # as many rows as there are spares
+    "spares.all",
+    "spares.count",
 }
 # What the functions do, as they do it.
 INSIDE = {

@@ -11,7 +11,10 @@ import session_service
 from session_service.database.sql_files import Migration, load_migrations, load_queries, load_schema
 
 PACKAGE = Path(session_service.__file__).parent
-NOUNS = "sessions|named_sessions|simulators|sockets|pods|ownership|orphans|sweeper|teardowns|installation|start_queue"
+NOUNS = (
+    "sessions|named_sessions|simulators|spares|sockets|pods|ownership|orphans|sweeper|teardowns"
+    "|installation|start_queue"
+)
 USED = re.compile(rf'"((?:{NOUNS})\.[a-z_]+)"')
 
 

@@ -9,6 +9,7 @@ import pytest
 from session_service.domain.simulator import Simulator, SimulatorStatus, SimulatorTarget
 from session_service.simulators.backend import Workload, WorkloadPhase
 from session_service.simulators.steps import (
+    SPARE_LIMIT_S,
     START_LIMIT_S,
     UNRESPONSIVE_LIMIT_S,
     Action,
@@ -29,7 +30,7 @@ ENDING = Workload("sim", "uid", WorkloadPhase.ENDING)
 ANOTHER = Workload("sim", "another uid", WorkloadPhase.READY, "127.0.0.1:2")  # came after the recorded one had gone
 
 
-def simulator(status: SimulatorStatus, workload_uid: str | None = None) -> Simulator:
+def simulator(status: SimulatorStatus, workload_uid: str | None = None, *, was_spare: bool = False) -> Simulator:
     return Simulator(
         simulator_id="sim",
         session_id="session",
@@ -43,7 +44,30 @@ def simulator(status: SimulatorStatus, workload_uid: str | None = None) -> Simul
         initial_cash=1.0,
         reason=None,
         workload_uid=workload_uid,
+        was_spare=was_spare,
     )
+
+
+@pytest.mark.parametrize("workload", [None, PENDING, READY_WITHOUT_ENDPOINT, FAILED, PARTIAL, ENDING, ANOTHER])
+def test_a_spare_that_is_not_ready_any_more_is_no_reason_to_fail(workload: Workload | None) -> None:
+    taken = simulator(SimulatorStatus.STARTING, "uid", was_spare=True)
+    step = next_step(taken, workload, predecessor_remains=False, waited_s=1.0)
+    assert step == Step(Action.REPLACE_SPARE)
+
+
+def test_a_spare_is_called_at_once_and_not_for_long() -> None:
+    taken = simulator(SimulatorStatus.STARTING, "uid", was_spare=True)
+    assert next_step(taken, READY, predecessor_remains=False, waited_s=0.0) == Step(Action.START_EXCHANGE)
+    late_s = SPARE_LIMIT_S + 0.1
+    assert next_step(taken, READY, predecessor_remains=False, waited_s=late_s) == Step(Action.REPLACE_SPARE)
+    running = simulator(SimulatorStatus.RUNNING, "uid", was_spare=True)
+    assert next_step(running, None, predecessor_remains=False, waited_s=late_s) == Step(Action.HEARTBEAT)
+
+
+def test_a_spare_that_cannot_be_removed_is_not_waited_for_longer_than_any_start() -> None:
+    taken = simulator(SimulatorStatus.STARTING, "uid", was_spare=True)
+    step = next_step(taken, PENDING, predecessor_remains=False, waited_s=START_LIMIT_S + 1)
+    assert step == Step(Action.FAIL, "start_timeout")
 
 
 @pytest.mark.parametrize("workload", [None, PENDING, READY, FAILED])
