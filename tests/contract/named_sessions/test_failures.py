@@ -1,4 +1,4 @@
-"""The service's own faults in the form of document 004: 503 while PostgreSQL is away or not as it should be."""
+"""The service's own faults in the form of document 004: 503 for what PostgreSQL cannot do, 500 for the unforeseen."""
 
 from __future__ import annotations
 
@@ -50,4 +50,22 @@ async def test_what_the_database_says_reaches_nobody(user: NamedUser, database: 
             assert "relation" not in body["detail"]
     finally:
         await connection.execute("ALTER TABLE public.sessions_elsewhere RENAME TO sessions")
+        await connection.close()
+
+
+async def test_what_nobody_foresaw_is_500_without_particulars(user: NamedUser, database: Database) -> None:
+    """A function that somebody replaced by one that answers nothing."""
+    connection = await asyncpg.connect(database.owner_dsn)
+    original = await connection.fetchval("SELECT pg_get_functiondef('session.create_named_session'::regproc)")
+    await connection.execute(
+        """CREATE OR REPLACE FUNCTION session.create_named_session(p_user_id INTEGER, p_title TEXT)
+           RETURNS TABLE (new_id UUID, new_epoch BIGINT)
+           AS 'SELECT NULL::uuid, NULL::bigint WHERE FALSE' LANGUAGE sql"""
+    )
+    try:
+        status, body = await user.call("POST", json={"title": "A"})
+        assert status == 500
+        assert body == {"detail": "Internal Server Error"}
+    finally:
+        await connection.execute(original)
         await connection.close()
