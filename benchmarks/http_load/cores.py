@@ -1,4 +1,4 @@
-"""Which core is whose: the load has one, the program under measurement another."""
+"""Which core is whose: the load has one, the program under measurement another. For Linux."""
 
 from __future__ import annotations
 
