@@ -41,7 +41,7 @@ async def test_a_hundred_disconnects_at_random_moments(
 
         async with Follower(pod.http, "alice") as follower:
             trading = asyncio.create_task(trade())
-            await follower.at_least(3, within_s=10)
+            await follower.at_least(3, within_s=30)
             first = follower.stream.sequence - follower.stream.covered
             for number in range(1, DISCONNECTS + 1):
                 await asyncio.sleep(random_.uniform(0, 0.08))
@@ -51,7 +51,7 @@ async def test_a_hundred_disconnects_at_random_moments(
                     follower.check()
                     return follower.connections >= wanted
 
-                await eventually(is_back, within_s=10, what=f"connection {number + 1}")
+                await eventually(is_back, within_s=30, what=f"connection {number + 1}")
             ending.set()
             await trading
 
@@ -59,7 +59,7 @@ async def test_a_hundred_disconnects_at_random_moments(
                 follower.check()
                 return set(answered) <= set(follower.stream.orders)
 
-            await eventually(has_all_orders, within_s=5, what="an update of every order")
+            await eventually(has_all_orders, within_s=20, what="an update of every order")
             stream = follower.stream
 
         measured.row(

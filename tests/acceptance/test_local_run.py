@@ -19,8 +19,8 @@ from session_service.clients.token_signer import sign_token
 from session_service.local.ports import free_port
 from tests.support.api_client import ApiClient
 
-READY_WITHIN_S = 90.0
-NOTHING_LEFT_WITHIN_S = 10.0
+READY_WITHIN_S = 180.0
+NOTHING_LEFT_WITHIN_S = 30.0
 
 
 class LocalRun:
@@ -82,7 +82,7 @@ async def test_sessions_survive_a_restart_and_simulators_do_not(tmp_path: Path) 
         first = await api.start_simulator(session_id)
         processes = run.processes()
         run.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(45):
+        async with asyncio.timeout(90):
             assert await run.process.wait() == 0
         await gone(processes)
         assert not (data / "local.json").exists()
@@ -102,6 +102,6 @@ async def test_sessions_survive_a_restart_and_simulators_do_not(tmp_path: Path) 
     async with local_run(data) as run:
         api = run.api("alice")
         assert (await api.session(session_id))["session_id"] == session_id
-        lost = await api.simulator_is(second, "ERROR", within_s=10)
+        lost = await api.simulator_is(second, "ERROR", within_s=40)
         assert lost["reason"] == "workload_gone"
         await api.start_simulator(session_id)

@@ -22,6 +22,7 @@ from tests.support.waiting import eventually
 from tests.support.workloads import SharedRunner, shared_runner
 
 SERVES_AGAIN_WITHIN_S = 5.0
+FRAMES_WITHIN_S = 30.0
 RUNNING = ("idle", "restarted", "streaming")  # users whose simulators run when it is frozen
 STARTING = ("starting-1", "starting-2", "starting-3")  # and whose are being made
 
@@ -72,7 +73,7 @@ async def test_an_owner_that_thaws_writes_nothing_stale(
         true = await exits.enter_async_context(StreamingClient(cluster, "streaming", url=frozen.url))
         free = await exits.enter_async_context(StreamingClient(cluster, "idle"))
         for client in (true, free):
-            await client.has_frames(3, within_s=5)
+            await client.has_frames(3, within_s=FRAMES_WITHIN_S)
         with ExitStack() as ice:
             # It is frozen in the middle of a step of each of these: the runner's answer is what it wakes to.
             ice.enter_context(runner.frozen())
@@ -87,7 +88,7 @@ async def test_an_owner_that_thaws_writes_nothing_stale(
             async def asks_the_runner() -> bool:
                 return runner.calls_of(frozen.pid) >= calls + len(STARTING) - 1
 
-            await eventually(asks_the_runner, within_s=5, what="calls to the runner that wait")
+            await eventually(asks_the_runner, within_s=20, what="calls to the runner that wait")
             frozen_at = time.monotonic()
             with frozen.frozen():
                 taken_over_s = await _taken_over(audit, set(sessions.values()), since=frozen_at)
@@ -101,24 +102,24 @@ async def test_an_owner_that_thaws_writes_nothing_stale(
                 claims = await audit.claims()
             thawed_at = time.monotonic()
         await frozen.is_ready(within_s=SERVES_AGAIN_WITHIN_S)
-        ready_s = time.monotonic() - thawed_at
-        await true.has_frames(5, within_s=SERVES_AGAIN_WITHIN_S)
-        streams_s = time.monotonic() - thawed_at
-        await free.has_frames(5, within_s=SERVES_AGAIN_WITHIN_S)
+        ready_s = cluster.stalls.took_s(thawed_at)
+        await true.has_frames(5, within_s=FRAMES_WITHIN_S)
+        streams_s = cluster.stalls.took_s(thawed_at)
+        await free.has_frames(5, within_s=FRAMES_WITHIN_S)
         for user, simulator_id in simulators.items():
-            await cluster.api(user, other).simulator_is(simulator_id, "RUNNING", within_s=30)
+            await cluster.api(user, other).simulator_is(simulator_id, "RUNNING", within_s=60)
         # It is a pod like the others again: sessions, sockets, simulators, and what it is to look after.
         new = cluster.api("new", frozen)
         await new.start_simulator(await new.open_session())
         async with StreamingClient(cluster, "new", url=frozen.url) as again:
-            await again.has_frames(3, within_s=5)
+            await again.has_frames(3, within_s=FRAMES_WITHIN_S)
 
         async def takes_part() -> bool:
             later = (await audit.claims())[len(claims) :]
             return any(claim.became is not None and claim.became.startswith(f"{frozen.name}#") for claim in later)
 
-        await eventually(takes_part, within_s=times.settled_within_s, what="a claim of the thawed pod")
-        await check_cluster_invariants(cluster, within_s=times.settled_within_s)
+        await eventually(takes_part, within_s=2 * times.settled_within_s, what="a claim of the thawed pod")
+        await check_cluster_invariants(cluster, within_s=2 * times.settled_within_s)
         stale, wrong = await audit.stale_steps(), await audit.wrong_claims()
         measured.row(
             f"SIGSTOP of an owner for {outage_s:g} s, then SIGCONT",
@@ -128,6 +129,7 @@ async def test_an_owner_that_thaws_writes_nothing_stale(
             ready_again_s=round(ready_s, 2),
             streams_again_s=round(streams_s, 2),
         )
+        assert streams_s <= 2 * SERVES_AGAIN_WITHIN_S
         assert stale == []
         assert wrong == []
         assert await audit.steps() > len(simulators), "the audit saw nothing"

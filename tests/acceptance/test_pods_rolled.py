@@ -48,13 +48,13 @@ async def test_rolling_restart_under_load(
         cluster.balancer.spread = False
         began = time.monotonic()
         async with RestLoad(cluster.http) as load:
-            await load.recovered(within_s=5)
+            await load.recovered(within_s=30)
             for pod in first_pods:
                 await cluster.replace(pod)
             exits_s = await asyncio.gather(*(cluster.has_ended(pod) for pod in first_pods))
-            await load.recovered(within_s=5)
+            await load.recovered(within_s=30)
         took_s = time.monotonic() - began
-        await asyncio.gather(*(client.has_frames(2, within_s=5) for client in clients))
+        await asyncio.gather(*(client.has_frames(2, within_s=30) for client in clients))
         statuses = Counter(call.status for call in load.calls)
         moves = [client.client.statistics.reconnects for client in clients]
         pauses_s = [client.longest_gap_s for client in clients]
@@ -85,7 +85,7 @@ async def test_rolling_restart_under_load(
         # How they spread over the new ones depends on how fast a busy machine starts those.
         assert {client.pods[-1] for client in clients} <= {"pod-4", "pod-5", "pod-6"}
         assert max(exits_s) <= times.grace_period_s - EXITS_BEFORE_GRACE_S
-        await check_cluster_invariants(cluster, within_s=times.settled_within_s)
+        await check_cluster_invariants(cluster, within_s=2 * times.settled_within_s)
 
 
 async def _stalled_readers(exits: AsyncExitStack, cluster: PodCluster) -> None:

@@ -54,8 +54,8 @@ async def test_all_clients_of_a_pod_come_back(
         async def all_are_back() -> bool:
             return all(client.pods[-1] != victim.name for client in [*clients, *watched])
 
-        await eventually(all_are_back, within_s=3 * BACK_P99_S, what=f"{count} clients on other pods")
-        back_s = [client.connected_at - dropped_at for client in clients]
+        await eventually(all_are_back, within_s=6 * BACK_P99_S, what=f"{count} clients on other pods")
+        back_s = [cluster.stalls.took_s(dropped_at, client.connected_at) for client in clients]
         lost = [client.user_id for client in clients if len(client.session_ids) != 1]
         measured.row(
             f"{count} clients dropped at once",
@@ -69,4 +69,4 @@ async def test_all_clients_of_a_pod_come_back(
         assert p99(back_s) < BACK_P99_S
         assert others
         assert max(client.longest_gap_s for client in others) <= LONGEST_GAP_OF_OTHERS_S
-        await check_cluster_invariants(cluster, within_s=10.0)
+        await check_cluster_invariants(cluster, within_s=30.0)

@@ -65,7 +65,7 @@ async def one_each(exits: AsyncExitStack, cluster: PodCluster, *, stay: bool) ->
     clients = await asyncio.gather(*(one(pod) for pod in cluster.pods))
     for client in clients:
         await exits.enter_async_context(client)
-        await client.has_frames(2, within_s=10)
+        await client.has_frames(2, within_s=40)
     return {pod.name: client for pod, client in zip(cluster.pods, clients, strict=True)}
 
 
@@ -124,9 +124,9 @@ async def test_two_of_three_at_once_and_then_the_last(
     assert set((await simulators(cluster)).values()) == {("RUNNING", None)}
     assert await cluster.workloads.simulator_ids() == workloads
     for client in clients.values():
-        await client.has_frames(5, within_s=5)
+        await client.has_frames(5, within_s=30)
         assert client.client.statistics.snapshots == 1  # the same simulator, continued where it was
-    await check_cluster_invariants(cluster, within_s=times.settled_within_s)
+    await check_cluster_invariants(cluster, within_s=2 * times.settled_within_s)
 
     last_s = await all_end(cluster, cluster.pods[2:], times)
     measured.row(
@@ -144,7 +144,7 @@ async def test_the_last_pod_finds_that_it_is_while_another_was_just_killed(
     first, second, third = cluster.pods
     await all_end(cluster, [first], times)
     assert set((await simulators(cluster)).values()) == {("RUNNING", None)}
-    await clients[first.name].has_frames(2, within_s=5)
+    await clients[first.name].has_frames(2, within_s=30)
     await second.kill()
     took_s = await all_end(cluster, [third], times)
     measured.row("SIGTERM to the last pod, another killed a moment before", exit_s=round(took_s, 2))
@@ -165,7 +165,7 @@ async def test_with_the_policy_stop_a_pod_takes_its_sessions_simulators_along(
         "user-of-pod-3": ("RUNNING", None),
     }
     assert len(await cluster.workloads.simulator_ids()) == 1
-    await clients[third.name].has_frames(3, within_s=5)
+    await clients[third.name].has_frames(3, within_s=30)
     assert clients[third.name].pods == [third.name]
     measured.row("SIGTERM to two of three pods, policy stop", longest_exit_s=round(took_s, 2))
-    await check_cluster_invariants(cluster, within_s=times.settled_within_s)
+    await check_cluster_invariants(cluster, within_s=2 * times.settled_within_s)

@@ -78,7 +78,7 @@ def user(request: pytest.FixtureRequest) -> str:
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
 async def invariants(together: Together) -> AsyncIterator[None]:
     yield
-    await check_cluster_invariants(together.cluster, within_s=2 * together.told_within_s + 3.0)
+    await check_cluster_invariants(together.cluster, within_s=20.0)
 
 
 class Reader:
@@ -148,9 +148,9 @@ async def test_a_session_that_ends_on_one_pod_closes_its_sockets_on_the_others(
     readers = [await reading(exits, together, pod, user, f"tab-{pod}") for pod in (1, 2, 3)]
     ended_at = time.monotonic()
     assert (await api.call("DELETE", f"/api/sessions/{session_id}"))[0] == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         codes = await asyncio.gather(*(reader.ended for reader in readers))
-    took_s = [(reader.ended_at or 0.0) - ended_at for reader in readers]
+    took_s = [together.cluster.stalls.took_s(ended_at, reader.ended_at) for reader in readers]
     measured.row(f"a session's end, told to other pods {together.label}", longest_s=round(max(took_s), 3))
     assert codes == [4503, 4503, 4503]
     assert all("session_ended" in reader.types() for reader in readers)
@@ -167,28 +167,32 @@ async def test_the_newer_attempt_of_a_client_wins_on_whichever_pod(
     async def streams() -> bool:
         return older.first_data_at is not None
 
-    await eventually(streams, within_s=5, what="the first frame of the older socket")
+    await eventually(streams, within_s=20, what="the first frame of the older socket")
     newer_at = time.monotonic()
     newer = await reading(exits, together, 2, user, "tab", attempt=2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await older.ended == 4504
     assert older.ended_at is not None
-    took_s = older.ended_at - newer_at
+    took_s = together.cluster.stalls.took_s(newer_at, older.ended_at)
     measured.row(f"a newer attempt on another pod {together.label}", closed_after_s=round(took_s, 3))
     assert took_s <= together.told_within_s
     assert "connection_replaced" in older.types()
     # Make before break: the older one goes only after the newer one has its first frame.
     assert newer.first_data_at is not None
-    assert newer.first_data_at - older.ended_at <= ONE_GLANCE_S
+    assert together.cluster.stalls.took_s(older.ended_at, newer.first_data_at) <= ONE_GLANCE_S
 
     # An upgrade that was held up on its way comes last and is the loser all the same.
     late = await reading(exits, together, 3, user, "tab", attempt=1, connected=False)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await late.ended == 4504
     had = len(newer.frames)
     await asyncio.sleep(STAYS_OPEN_S)
     assert not newer.ended.done(), newer.types()[-3:]
-    assert len(newer.frames) > had
+
+    async def goes_on() -> bool:
+        return len(newer.frames) > had
+
+    await eventually(goes_on, within_s=20, what="frames of the newer socket")
 
 
 async def test_the_ninth_connection_evicts_the_most_silent_wherever_it_is(
@@ -199,7 +203,7 @@ async def test_the_ninth_connection_evicts_the_most_silent_wherever_it_is(
     }
     silent = 1
     others = [reader for number, reader in readers.items() if number != silent]
-    talking_until = time.monotonic() + together.lease_s / 3 + MACHINE_S if not together.with_redis else 0.0
+    talking_until = time.monotonic() + 2 * together.lease_s / 3 + MACHINE_S if not together.with_redis else 0.0
     while True:
         for reader in others:
             await reader.client.send({"type": "heartbeat", "timestamp": 0, "deviceId": "device-1"})
@@ -208,9 +212,9 @@ async def test_the_ninth_connection_evicts_the_most_silent_wherever_it_is(
         await asyncio.sleep(0.2)
     ninth_at = time.monotonic()
     ninth = await reading(exits, together, 3, user, "tab-9")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await readers[silent].ended == 4504
-    took_s = (readers[silent].ended_at or 0.0) - ninth_at
+    took_s = together.cluster.stalls.took_s(ninth_at, readers[silent].ended_at)
     measured.row(f"the ninth connection over three pods {together.label}", evicted_after_s=round(took_s, 3))
     assert took_s <= together.told_within_s
     await asyncio.sleep(STAYS_OPEN_S)
@@ -237,8 +241,8 @@ async def test_a_simulators_status_is_told_on_every_pod(
         async def are_told() -> bool:
             return all(status in told(reader, simulator_id) for reader in readers)
 
-        await eventually(are_told, within_s=10, what=f"{status} on the other pods")
-        return time.monotonic() - began
+        await eventually(are_told, within_s=30, what=f"{status} on the other pods")
+        return together.cluster.stalls.took_s(began)
 
     simulator_id = await api.start_simulator(session_id)
     running_s = await all_told(simulator_id, "RUNNING")

@@ -24,9 +24,9 @@ import pytest
 from session_service.local.ports import free_port
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-START_LIMIT_S = 60.0
-STOP_LIMIT_S = 30.0
-LINES_LIMIT_S = 60.0
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 90.0
+LINES_LIMIT_S = 120.0
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ from session_service.local.ports import free_port
 from tests.support.api_client import ApiClient
 from tests.support.pod_process import pod_process
 from tests.support.servers import Database, TestServers
+from tests.support.stalls import Stalls
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
@@ -34,7 +35,7 @@ async def test_a_pod_without_any_dependency_lives_waits_and_recovers_by_itself(
             async def lives() -> bool:
                 return await pod.status("/health") == 200
 
-            await eventually(lives, within_s=15, what="/health 200")
+            await eventually(lives, within_s=40, what="/health 200")
             assert await pod.status("/readiness") == 503
             status, body = await ApiClient(pod.http).call("POST", "/api/sessions", json={"deviceId": "d"})
             assert (status, body["code"]) == (503, "SERVICE_UNAVAILABLE")
@@ -42,9 +43,7 @@ async def test_a_pod_without_any_dependency_lives_waits_and_recovers_by_itself(
                 assert response.status in {400, 503}
             assert await pod.status("/health") == 200
             await postgres_proxy.accept()
-            began = time.monotonic()
             await pod.is_ready(within_s=6)
-            assert time.monotonic() - began <= 6
             api = ApiClient(pod.http)
             simulator = await api.start_simulator(await api.open_session())
             await redis_proxy.accept()
@@ -61,13 +60,13 @@ async def test_a_pod_that_ends_while_everything_is_away_still_ends(tmp_path: Pat
         async def lives() -> bool:
             return await pod.status("/health") == 200
 
-        await eventually(lives, within_s=15, what="/health 200")
+        await eventually(lives, within_s=40, what="/health 200")
         pod.signal(signal.SIGTERM)
-        assert await pod.ended(within_s=15) == 0
+        assert await pod.ended(within_s=40) == 0
 
 
 async def test_silence_instead_of_a_refusal_is_no_different(
-    servers: TestServers, database: Database, tmp_path: Path
+    servers: TestServers, database: Database, tmp_path: Path, stalls: Stalls
 ) -> None:
     """A black hole: connections open, and no byte comes."""
     async with TcpProxy(database.port) as proxy:
@@ -78,11 +77,11 @@ async def test_silence_instead_of_a_refusal_is_no_different(
             async def lives() -> bool:
                 return await pod.status("/health") == 200
 
-            await eventually(lives, within_s=15, what="/health 200")
+            await eventually(lives, within_s=40, what="/health 200")
             began = time.monotonic()
             status, _body = await ApiClient(pod.http).call("POST", "/api/sessions", json={"deviceId": "d"})
             assert status == 503
-            assert time.monotonic() - began <= 3.0
+            assert stalls.took_s(began) <= 3.5  # 3 s, and what a busy machine adds
             proxy.speak()
             await pod.is_ready(within_s=6)
             proxy.reset()
@@ -103,13 +102,13 @@ async def test_a_wrong_password_or_a_database_without_the_schema_is_not_ready_an
                 async def lives() -> bool:
                     return await pod.status("/health") == 200
 
-                await eventually(lives, within_s=15, what="/health 200")
+                await eventually(lives, within_s=40, what="/health 200")
                 assert await pod.status("/readiness") == 503, name
                 status, body = await ApiClient(pod.http).call("POST", "/api/sessions", json={"deviceId": "d"})
                 assert (status, body["code"]) == (503, "SERVICE_UNAVAILABLE"), name
                 assert "wrong" not in str(body)
                 pod.signal(signal.SIGTERM)
-                assert await pod.ended(within_s=15) == 0, name
+                assert await pod.ended(within_s=40) == 0, name
     finally:
         await owner.close()
 
@@ -119,7 +118,7 @@ async def test_a_taken_port_is_said_and_ends_with_1(servers: TestServers, databa
     async with pod_process(tmp_path / "first", environ) as first:
         await first.is_ready()
         async with pod_process(tmp_path / "second", {**environ, "PORT": str(first.port)}) as second:
-            assert await second.ended(within_s=15) == 1
+            assert await second.ended(within_s=40) == 1
             assert "cannot start: " in second.output
             assert "Traceback" not in second.output
         assert await first.status("/readiness") == 200

@@ -12,7 +12,7 @@ class FaultTimes(msgspec.Struct, frozen=True):
 
     @property
     def lease_s(self) -> float:
-        return max(1.0, 10.0 * self.scale)
+        return max(1.5, 10.0 * self.scale)  # a pod that a busy machine starves for a second is not dead
 
     @property
     def drain_delay_s(self) -> float:

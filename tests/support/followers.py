@@ -10,10 +10,14 @@ import aiohttp
 
 from tests.support.numbered_client import NumberedStream
 from tests.support.service import bearer
+from tests.support.stalls import Stalls
 
 
 class Follower:
-    """One client of one session. ``stream`` checks what comes; ``last_frame_at`` is when the last one came."""
+    """One client of one session. ``stream`` checks what comes; ``last_frame_at`` is when the last one came.
+
+    ``longest_gap_s``: between two frames, without what the machine took.
+    """
 
     def __init__(self, http: aiohttp.ClientSession, user_id: str, device_id: str = "device-1") -> None:
         self.stream = NumberedStream()
@@ -29,17 +33,20 @@ class Follower:
         self._device_id = device_id
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stalls = Stalls()
 
     async def __aenter__(self) -> Follower:
+        self._stalls.__enter__()
         self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
-        if self._task.done():
-            self._task.result()
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        ended = await asyncio.gather(self._task, return_exceptions=True)
+        self._stalls.__exit__(None, None, None)
+        if isinstance(ended[0], Exception):
+            raise ended[0]
 
     def check(self) -> None:
         """Raise what broke the follower, if anything did."""
@@ -90,8 +97,8 @@ class Follower:
                 continue
             now = time.monotonic()
             if self.stream.frames > had:
-                if self.last_frame_at is not None:
-                    self.longest_gap_s = max(self.longest_gap_s, now - self.last_frame_at)
+                if self.last_frame_at is not None and now - self.last_frame_at > self.longest_gap_s:
+                    self.longest_gap_s = max(self.longest_gap_s, self._stalls.took_s(self.last_frame_at, now))
                 self.last_frame_at = now
             else:
                 self.others.append(frame)

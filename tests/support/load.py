@@ -13,12 +13,13 @@ from typing import NamedTuple
 import aiohttp
 
 from tests.support.service import bearer
+from tests.support.stalls import Stalls
 
 
 class Call(NamedTuple):
     kind: str
     started: float  # time.monotonic()
-    duration_s: float
+    duration_s: float  # without what the machine took
     status: int  # 0: no answer
     retry_after: str | None
 
@@ -26,7 +27,8 @@ class Call(NamedTuple):
 class RestLoad:
     """``workers`` users who open sessions, read them, and keep them alive, one call each at a time; ``async with``.
 
-    ``acknowledged``: (session id, user id) of every session whose creation was answered by 201.
+    ``acknowledged``: (session id, user id) of every session whose creation was answered by 201. ``stalls``: what the
+    machine took meanwhile.
     """
 
     def __init__(self, http: aiohttp.ClientSession, *, workers: int = 4, pause_s: float = 0.02) -> None:
@@ -37,8 +39,10 @@ class RestLoad:
         self._pause_s = pause_s
         self._ending = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.stalls = Stalls()
 
     async def __aenter__(self) -> RestLoad:
+        self.stalls.__enter__()
         self._tasks = [asyncio.create_task(self._work(number)) for number in range(self._workers)]
         return self
 
@@ -46,7 +50,10 @@ class RestLoad:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._ending.set()
-        await asyncio.gather(*self._tasks)
+        try:
+            await asyncio.gather(*self._tasks)
+        finally:
+            self.stalls.__exit__(None, None, None)
 
     def since(self, moment: float, until: float = math.inf, *, kind: str | None = None) -> list[Call]:
         """Calls that started between the two moments of ``time.monotonic()``."""
@@ -90,7 +97,7 @@ class RestLoad:
                     session_id = body.get("sessionId")
         except (aiohttp.ClientError, TimeoutError):
             status = 0
-        self.calls.append(Call(kind, started, time.monotonic() - started, status, retry_after))
+        self.calls.append(Call(kind, started, self.stalls.took_s(started), status, retry_after))
         return session_id
 
 

@@ -16,6 +16,7 @@ from tests.support.api_client import ApiClient
 from tests.support.balancer import BALANCED_URL, Balancer
 from tests.support.pod_process import PodProcess
 from tests.support.servers import Database
+from tests.support.stalls import Stalls
 from tests.support.workloads import Workloads
 
 PODS = 3
@@ -31,7 +32,8 @@ class PodCluster:
     ``launcher``: what each is started through.
 
     ``http`` goes through ``balancer``, a connection for every call. ``urls()`` is what that chooses from: pods that
-    were ready when they were asked last, the newest first; all of them where none is.
+    were ready when they were asked last, the newest first; all of them where none is. ``stalls``: what the machine
+    took.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PodCluster:
         self.workloads = workloads
         self.balancer = Balancer(self.urls)
         self.http: aiohttp.ClientSession
+        self.stalls = Stalls()
         self._directory = directory
         self._environ = {**database.environ(), **workloads.environ, **environ}
         self._environ_of = environ_of
@@ -61,6 +64,7 @@ class PodCluster:
 
     async def __aenter__(self) -> PodCluster:
         async with AsyncExitStack() as exits:
+            exits.enter_context(self.stalls)
             self.http = await exits.enter_async_context(
                 aiohttp.ClientSession(
                     BALANCED_URL,
@@ -116,7 +120,7 @@ class PodCluster:
         """Wait for the orderly end of a pod that was told to terminate; how long it took since, in seconds."""
         assert pod.terminated_at is not None
         code = await pod.ended(within_s=ENDS_WITHIN_S)
-        took_s = asyncio.get_running_loop().time() - pod.terminated_at
+        took_s = self.stalls.took_s(pod.terminated_at)
         assert code == 0, pod.output[-3000:]
         return took_s
 

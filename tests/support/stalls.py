@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from types import TracebackType
@@ -44,10 +45,11 @@ class Stalls:
         """How much of the time between two moments of ``time.monotonic()``, or until now, the process could run."""
         until_s = time.monotonic() if end_s is None else end_s
         # The last one may not be over for the thread yet, which has not had its turn since.
-        stalls = [*self._stalls, _Stall(self._due_s, time.monotonic())]
+        last = _Stall(self._due_s, time.monotonic())
+        known = itertools.takewhile(lambda stall: stall.end_s > begin_s, reversed(self._stalls))
         stalled_s = sum(
             max(0.0, min(until_s, stall.end_s) - max(begin_s, stall.begin_s))
-            for stall in stalls
+            for stall in (last, *known)
             if stall.end_s - stall.begin_s >= LATE_S
         )
         return until_s - begin_s - stalled_s
