@@ -52,7 +52,9 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog;
 CREATE CONSTRAINT TRIGGER record AFTER UPDATE ON simulator.instances DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW WHEN (NEW.status IN ('STARTING', 'RUNNING', 'STOPPED', 'ERROR')) EXECUTE FUNCTION record.step();
+    FOR EACH ROW WHEN (NEW.status IN ('STARTING', 'RUNNING', 'STOPPED', 'ERROR')
+                       -- What was never created is stopped by whoever asks for it.
+                       AND (NEW.status <> 'STOPPED' OR OLD.status = 'STOPPING')) EXECUTE FUNCTION record.step();
 
 CREATE FUNCTION record.heartbeat() RETURNS TRIGGER AS $$
 BEGIN

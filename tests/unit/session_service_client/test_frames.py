@@ -34,6 +34,8 @@ def test_the_others() -> None:
     assert frames.read_simulator_status(GOLDEN["simulator_status"]) == SimulatorStatus(
         "sim-1", "ERROR", "state_lost", None
     )
+    waiting = {"type": "simulator_status", "simulatorId": "sim-1", "status": "STARTING", "queuePosition": 3}
+    assert frames.read_simulator_status(waiting) == SimulatorStatus("sim-1", "STARTING", None, 3)
     assert frames.read_pod_terminating(GOLDEN["pod_terminating"]).reconnect_after_s == 1.2
     assert frames.read_quality(GOLDEN["connection_quality_update"]).quality == "POOR"
     assert frames.read_notice(GOLDEN["error"]).code == "INVALID_REQUEST"
