@@ -141,6 +141,15 @@ async def test_that_nobody_has_an_active_session_is_not_remembered(user: NamedUs
     assert await user.active() == session_id
 
 
+async def test_after_writes_at_once_the_cache_holds_what_is_active(user: NamedUser, redis: Redis) -> None:
+    """Never a stale id at rest (interface §5), whichever of the writers reached Redis last."""
+    ids = {title: await user.create(title) for title in ("A", "B", "C")}
+    await asyncio.gather(*(user.call("POST", f"active/{title}") for title in ("A", "B", "C") * 5))
+    (title,) = [title for title, active in (await user.sessions()).items() if active]
+    await cached(redis, user, ids[title])
+    assert await user.active() == ids[title]
+
+
 # --- without Redis -------------------------------------------------------------------------------------------------
 
 
