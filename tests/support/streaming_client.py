@@ -20,8 +20,8 @@ class StreamingClient:
     """One user's tab; ``async with``. It comes back by itself, to the balancer or to the pod of ``url``.
 
     ``pods``: the pods that it has been connected to, in order. ``longest_gap_s``: between two frames of exchange
-    data, without what the machine took; may be set to 0 to measure anew. ``violations``: frames that broke the rule of
-    the sequence.
+    data, without what the machine took; may be set to 0 to measure anew. ``violations``: frames that broke the
+    sequence rule.
     """
 
     def __init__(self, cluster: PodCluster, user_id: str, *, url: str = BALANCED_URL) -> None:

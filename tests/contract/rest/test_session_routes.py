@@ -277,7 +277,7 @@ async def test_calls_extend_the_session(make_service: MakeService, database: Dat
     connection = await asyncpg.connect(database.owner_dsn)
     await connection.execute("UPDATE session.active_sessions SET expires_at = now() + interval '60 seconds'")
     await call(service, "GET", f"/api/sessions/{session_id}")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await connection.fetchval(
             "SELECT expires_at < now() + interval '1 hour' - interval '30 s' FROM session.active_sessions"
         ):

@@ -8,11 +8,14 @@ import time
 from tests.support.outages import no_database
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service, bearer
+from tests.support.stalls import Stalls
 
 LIMIT_S = 3.5  # the longest request (3 s), and what a busy machine adds
 
 
-async def test_without_the_database(service: Service, servers: TestServers, database: Database) -> None:
+async def test_without_the_database(
+    service: Service, servers: TestServers, database: Database, stalls: Stalls
+) -> None:
     async with service.http.post("/api/sessions", json={"deviceId": "d"}, headers=bearer()) as response:
         session_id = (await response.json())["sessionId"]
     calls = [
@@ -33,13 +36,13 @@ async def test_without_the_database(service: Service, servers: TestServers, data
                 answer = await response.json()
                 assert (response.status, answer["code"]) == (503, "SERVICE_UNAVAILABLE"), path
                 assert int(response.headers["Retry-After"]) >= 1
-            assert time.monotonic() - started < LIMIT_S, path
+            assert stalls.took_s(started) < LIMIT_S, path
         async with service.http.get("/health") as response:
             assert response.status == 200
         async with service.http.get("/readiness") as response:
             body = await response.json()
             assert (response.status, body["status"], body["checks"]["database"]) == (503, "NOT_READY", "DOWN")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with service.http.get(f"/api/sessions/{session_id}", headers=bearer()) as response:
                 if response.status == 200:

@@ -121,7 +121,7 @@ async def until_waiting(watcher: Sql, *tasks: asyncio.Future[Any]) -> None:
             )
         )
 
-    await eventually(wait, within_s=5, what="the statement to wait")
+    await eventually(wait, within_s=20, what="the statement to wait")
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ async def test_a_statement_that_takes_too_long(limited: Postgres) -> None:
 async def test_a_lock_that_takes_too_long(limited: Postgres, database: Database) -> None:
     holder = await asyncpg.connect(database.owner_dsn)
     try:
-        async with asyncio.timeout(5), holder.transaction():
+        async with asyncio.timeout(20), holder.transaction():
             await holder.execute("LOCK TABLE session.pods IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(DatabaseUnavailableError):
                 await limited.fetch_value("SELECT count(*) FROM session.pods")

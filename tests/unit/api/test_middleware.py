@@ -208,6 +208,6 @@ async def test_a_client_that_goes_away_is_counted_as_499(metrics: Metrics) -> No
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while 'status="499"} 1.0' not in metrics.render()[0].decode():
                 await asyncio.sleep(0.01)

@@ -9,6 +9,8 @@ import pytest
 
 from session_service.clients.exchange import HELD_UP_S, Watchdog
 
+LIMIT_S = 0.5
+
 
 @pytest.mark.looptime
 async def test_silence_is_noticed_at_the_limit() -> None:
@@ -35,12 +37,12 @@ async def test_a_process_that_was_held_up_reads_what_has_come_first() -> None:
     """In real time: the loop itself is blocked past the limit, as by an overload."""
     loop = asyncio.get_running_loop()
     silent = asyncio.Event()
-    watchdog = Watchdog(loop, silent.set, 0.2)
-    time.sleep(0.2 + 2 * HELD_UP_S)
+    watchdog = Watchdog(loop, silent.set, LIMIT_S)
+    time.sleep(LIMIT_S + 2 * HELD_UP_S)
     await asyncio.sleep(0)  # the look is due, and late
     await asyncio.sleep(0)
     assert not silent.is_set()
     watchdog.heard_at_s = loop.time()  # what had arrived is read now
     await asyncio.sleep(0.05)
     assert not silent.is_set()
-    await asyncio.wait_for(silent.wait(), 2.0)  # and then it is silent indeed
+    await asyncio.wait_for(silent.wait(), 20)  # and then it is silent indeed

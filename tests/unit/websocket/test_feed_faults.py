@@ -49,14 +49,14 @@ async def follows(exchange: ScriptedExchange, *, failing_lookups: int = 0) -> No
         return any(sequence == exchange.head for _first, sequence, _snapshot in reader.ranges)
 
     try:
-        await eventually(is_followed, within_s=3, what="the latest update")
+        await eventually(is_followed, within_s=20, what="the latest update")
         if isinstance(exchange, RaisesOnce):
 
             async def is_opened_again() -> bool:
                 return len(exchange.opened) >= 2
 
-            await eventually(is_opened_again, within_s=3, what="another stream")
-            await eventually(is_followed, within_s=3, what="the latest update of the other stream")
+            await eventually(is_opened_again, within_s=20, what="another stream")
+            await eventually(is_followed, within_s=20, what="the latest update of the other stream")
     finally:
         attachment.detach()
         await streams.close()
