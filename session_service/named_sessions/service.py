@@ -39,6 +39,11 @@ class NamedSessionService:
         lookups = metrics.active_session_lookups_total
         self._hits, self._misses, self._bypasses = (lookups.labels(result) for result in ("hit", "miss", "bypass"))
 
+    @property
+    def believes_cache(self) -> bool:
+        """Whether lookups are answered from the cache right now, as far as it has them."""
+        return self._trust.holds(self._clock())
+
     async def create_session(self, user_id: int, title: str) -> NamedSession:
         """Make a session, active in the place of the one that was. Raises DuplicateSessionTitleError."""
         await self._check_order()

@@ -238,3 +238,35 @@ async def test_an_answer_that_is_an_exception_is_no_fault() -> None:
         with pytest.raises(AuthenticationError):
             await it.call(refuses)
     assert it.state is BreakerState.CLOSED
+
+
+async def test_a_reset_closes_it_and_forgets_how_often_it_opened() -> None:
+    clock = Clock()
+    it = breaker(clock, [])
+    await open_it(it)
+    it.reset()
+    assert it.state is BreakerState.CLOSED
+    assert await it.call(answers) == "answer"
+    await open_it(it)
+    clock.now_s += FIRST_OPEN_S
+    assert await it.call(answers) == "answer"
+
+
+async def test_a_probe_that_fails_after_a_reset_does_not_open_it() -> None:
+    clock = Clock()
+    it = breaker(clock, [])
+    await open_it(it)
+    clock.now_s += FIRST_OPEN_S
+    gate = asyncio.Event()
+
+    async def fails_late() -> None:
+        await gate.wait()
+        raise OSError
+
+    probe = asyncio.create_task(it.call(fails_late))
+    await asyncio.sleep(0)
+    it.reset()
+    gate.set()
+    with pytest.raises(OSError):  # noqa: PT011 - the very one
+        await probe
+    assert it.state is BreakerState.CLOSED
