@@ -10,9 +10,9 @@ from session_service.errors import BackendUnavailableError
 from session_service.simulators.backend import SimulatorBackend, WorkloadSpec
 from session_service.simulators.kubernetes_backend import KubernetesBackend
 from session_service.telemetry.metrics import Metrics
-from tests.support.fake_kubernetes.cluster import Cluster
+from tests.support.fake_kubernetes.cluster import NAMESPACE, Cluster
 from tests.support.fake_kubernetes.kubelet import expanded
-from tests.support.fake_kubernetes.object_store import Manifest
+from tests.support.fake_kubernetes.object_store import FOREGROUND, Key, Manifest
 from tests.support.mishaps import OutgoingCalls, Watched
 from tests.support.workload_host import WorkloadHost
 
@@ -81,6 +81,11 @@ class ClusterHost:
             found["metadata"]["labels"]["simulator_id"]: found["metadata"]["uid"]
             for found in self._cluster.deployments().values()
         }
+
+    def lose(self, simulator_id: str) -> None:
+        self._cluster.store.mark_ending(
+            Key("deployments", NAMESPACE, f"simulator-{simulator_id}"), finalizer=FOREGROUND
+        )
 
     def states(self, label: str) -> dict[str, int]:
         return self._host.states(PODS)

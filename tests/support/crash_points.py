@@ -148,9 +148,48 @@ OPERATIONS: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]
 }
 
 
+async def fill(pod: PodParts, case: Case) -> None:
+    await case.here.brought_to_rest_by(pod)
+
+
+async def fill_with_what_dies(pod: PodParts, case: Case) -> None:
+    await fill(pod, case)
+    for spare in await case.here.spares():
+        case.here.host.lose(spare)
+
+
+async def fill_with_what_is_outdated(pod: PodParts, case: Case) -> None:
+    await fill(pod, case)
+    await case.here.sql.execute("UPDATE simulator.warm_pool SET recipe = 'of the release before'")
+
+
+async def lose_all(pod: PodParts, case: Case) -> None:
+    await fill(pod, case)
+    await case.here.sql.execute("DELETE FROM simulator.warm_pool")
+
+
+async def refill(pod: PodParts, _case: Case) -> None:
+    await pod.warm_pool.refill()
+
+
+async def inspect(pod: PodParts, _case: Case) -> None:
+    await pod.warm_pool.inspect()
+
+
+WITH_SPARES: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]]] = {
+    "refill": (lose_all, refill, {ENDED}),
+    "replacement of what is outdated": (fill_with_what_is_outdated, refill, {ENDED}),
+    "inspection": (fill_with_what_dies, inspect, {ENDED}),
+    "start with a spare": (fill, start, {("RUNNING", None), ENDED}),
+    "start with a spare that died": (fill_with_what_dies, start, {("RUNNING", None), ENDED}),
+    "end while a spare is taken": (fill, start_and_end_session, {ENDED, ("RUNNING", None)}),
+}
+"""As OPERATIONS, where spares are kept."""
+
+
 async def meet(here: InstallationOn[Any], survivor: PodParts, name: str, mishap: Mishap, number: int) -> bool:
     """One pod carries ``name`` out, and has ``mishap`` at its call of this number. False: it made fewer calls."""
-    prepare, operate, outcomes = OPERATIONS[name]
+    prepare, operate, outcomes = {**OPERATIONS, **WITH_SPARES}[name]
     async with here.pod() as pod:
         case = Case(here, await pod.open_session(f"user-{name}"), f"user-{name}")
         await prepare(pod, case)
@@ -186,7 +225,7 @@ async def meet(here: InstallationOn[Any], survivor: PodParts, name: str, mishap:
             with contextlib.suppress(SessionNotFoundError):
                 await survivor.sessions.end(identity(case.user_id), case.session_id)
             await here.brought_to_rest_by(survivor)
-            assert here.host.workloads(here.label) == {}
+            assert here.host.workloads(here.label) == await here.spares()
             assert here.host.overlaps == []
         except Exception as error:
             error.add_note(f"{name}: {mishap} at call {number} of {pod.calls.names}")

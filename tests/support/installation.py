@@ -43,6 +43,9 @@ class Host(Protocol):
     def workloads(self, label: str) -> dict[str, str]:
         """What stands there at this moment: simulator id → uid."""
 
+    def lose(self, simulator_id: str) -> None:
+        """A workload vanishes, and nobody of the service has done it."""
+
     def states(self, label: str) -> dict[str, int]:
         """Which of them have a state at their exchange: simulator id → its epoch."""
 

@@ -95,6 +95,16 @@ class WorkloadHost(grpc.GenericRpcHandler):
     def restart_container(self, simulator_id: str) -> None:
         self._placed[simulator_id].restart()
 
+    def lose(self, simulator_id: str) -> None:
+        del self._placed[simulator_id]
+
+    def fail(self, simulator_id: str) -> None:
+        """Its process has ended; the workload stands there until somebody removes it."""
+        placed = self._placed[simulator_id]
+        placed.workload = msgspec.structs.replace(
+            placed.workload, phase=WorkloadPhase.FAILED, endpoint=None, reason="exit code 1"
+        )
+
     def place(self, label: str, spec: WorkloadSpec) -> Workload:
         placed = self._placed.get(spec.simulator_id)
         if placed is None:
