@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +11,11 @@ import aiohttp
 from yarl import URL
 
 from tests.support.service import Service, bearer
+
+
+def random_user() -> int:
+    """A user whom no earlier test had: databases are a test's own, but one Redis may serve them all."""
+    return random.randrange(1, 2**31)
 
 
 class NamedClient:
@@ -22,9 +29,15 @@ class NamedClient:
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """``path`` follows ``/api/v1/sessions`` and is sent as it is."""
-        url = URL(f"{self._url}/api/v1/sessions{path}", encoded=True)
-        async with self._http.request(method, url, headers=self.headers, **options) as response:
+        async with self.request(method, path, **options) as response:
             return response.status, await response.json()
+
+    def request(self, method: str, path: str, **options: Any) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """As ``call``, for what is not in the body. ``headers`` of the options stand for all of the user's."""
+        return self._http.request(method, self.url(path), **{"headers": self.headers, **options})
+
+    def url(self, path: str) -> URL:
+        return URL(f"{self._url}/api/v1/sessions{path}", encoded=True)
 
     async def try_create(self, title: str) -> tuple[int, Any]:
         return await self.call("POST", "/", json={"title": title})
@@ -60,3 +73,7 @@ class NamedClient:
         assert status == 200, body
         found: list[dict[str, Any]] = body
         return found
+
+    async def titles(self) -> dict[str, bool]:
+        """In the order of the answer, and whether each is active."""
+        return {session["title"]: session["active"] for session in await self.sessions()}

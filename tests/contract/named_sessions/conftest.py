@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.support.named_user import NamedUser
+from tests.support.named_client import NamedClient, random_user
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 
@@ -27,10 +27,10 @@ async def service(servers: TestServers, database: Database) -> AsyncIterator[Ser
 
 
 @pytest.fixture
-def user(service: Service) -> NamedUser:
-    return NamedUser(service)
+def user(service: Service) -> NamedClient:
+    return NamedClient(service, random_user())
 
 
 @pytest.fixture
-def another_user(service: Service) -> NamedUser:
-    return NamedUser(service)
+def another_user(service: Service) -> NamedClient:
+    return NamedClient(service, random_user())

@@ -8,12 +8,12 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.support.named_user import NamedUser
+from tests.support.named_client import NamedClient
 from tests.support.service import SECRET_KEY, Service, bearer, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ENDPOINTS = [("GET", ""), ("GET", "active"), ("POST", ""), ("POST", "active/A"), ("DELETE", "A")]
+ENDPOINTS = [("GET", "/"), ("GET", "/active"), ("POST", "/"), ("POST", "/active/A"), ("DELETE", "/A")]
 
 
 def signed(claims: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ REFUSED: dict[str, str | None] = {
 
 
 @pytest.mark.parametrize("authorization", REFUSED.values(), ids=REFUSED.keys())
-async def test_every_endpoint_refuses_alike(service: Service, user: NamedUser, authorization: str | None) -> None:
+async def test_every_endpoint_refuses_alike(service: Service, user: NamedClient, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     bodies = set()
     for method, path in ENDPOINTS:
@@ -57,32 +57,32 @@ async def test_every_endpoint_refuses_alike(service: Service, user: NamedUser, a
     assert len(bodies) == 1
 
 
-async def test_the_token_is_looked_at_before_the_body(service: Service, user: NamedUser) -> None:
-    async with service.http.post(user.url(), data=b"{") as response:
+async def test_the_token_is_looked_at_before_the_body(service: Service, user: NamedClient) -> None:
+    async with service.http.post(user.url("/"), data=b"{") as response:
         assert response.status == 401
 
 
 @pytest.mark.parametrize("subject", ["1", str(2**31 - 1)])
-async def test_the_first_and_the_last_user_number(service: Service, user: NamedUser, subject: str) -> None:
-    async with service.http.get(user.url(), headers=bearer(subject)) as response:
+async def test_the_first_and_the_last_user_number(service: Service, user: NamedClient, subject: str) -> None:
+    async with service.http.get(user.url("/"), headers=bearer(subject)) as response:
         assert response.status == 200
 
 
-async def test_the_user_is_the_tokens_subject(user: NamedUser) -> None:
-    _status, body = await user.call("POST", json={"title": "A"})
+async def test_the_user_is_the_tokens_subject(user: NamedClient) -> None:
+    _status, body = await user.call("POST", "/", json={"title": "A"})
     assert body["user_id"] == user.user_id
 
 
-async def test_a_subject_that_is_an_integer_counts_as_its_decimal_text(service: Service, user: NamedUser) -> None:
+async def test_a_subject_that_is_an_integer_counts_as_its_decimal_text(service: Service, user: NamedClient) -> None:
     await user.create("A")
     headers = {"Authorization": signed({"sub": user.user_id})}
-    async with service.http.get(user.url(), headers=headers) as response:
+    async with service.http.get(user.url("/"), headers=headers) as response:
         assert response.status == 200
         assert [session["title"] for session in await response.json()] == ["A"]
 
 
-async def test_the_scheme_is_read_in_any_case(service: Service, user: NamedUser) -> None:
+async def test_the_scheme_is_read_in_any_case(service: Service, user: NamedClient) -> None:
     for scheme in ("bearer", "BEARER"):
         headers = {"Authorization": f"{scheme} {token(str(user.user_id))}"}
-        async with service.http.get(user.url(), headers=headers) as response:
+        async with service.http.get(user.url("/"), headers=headers) as response:
             assert response.status == 200, scheme

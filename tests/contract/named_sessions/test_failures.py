@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from tests.support.named_user import NamedUser
+from tests.support.named_client import NamedClient
 from tests.support.outages import no_database
 from tests.support.servers import Database, TestServers
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CALLS = [("GET", ""), ("POST", ""), ("POST", "active/A"), ("DELETE", "A")]
+CALLS = [("GET", "/"), ("POST", "/"), ("POST", "/active/A"), ("DELETE", "/A")]
 
 
 async def test_without_the_database_calls_may_come_again(
-    user: NamedUser, servers: TestServers, database: Database
+    user: NamedClient, servers: TestServers, database: Database
 ) -> None:
     await user.create("A")
     async with no_database(servers, database):
@@ -27,18 +27,18 @@ async def test_without_the_database_calls_may_come_again(
                 assert (await response.json()).keys() == {"detail"}
 
         async def lookup_is_refused() -> bool:
-            return (await user.call("GET", "active"))[0] == 503
+            return (await user.call("GET", "/active"))[0] == 503
 
         await eventually(lookup_is_refused, within_s=10, what="the cache is not believed without the database")
 
     async def is_back() -> bool:
-        return (await user.call("GET"))[0] == 200
+        return (await user.call("GET", "/"))[0] == 200
 
     await eventually(is_back, within_s=10, what="the database answers again")
-    assert await user.sessions() == {"A": True}
+    assert await user.titles() == {"A": True}
 
 
-async def test_what_the_database_says_reaches_nobody(user: NamedUser, database: Database) -> None:
+async def test_what_the_database_says_reaches_nobody(user: NamedClient, database: Database) -> None:
     connection = await asyncpg.connect(database.owner_dsn)
     await connection.execute("ALTER TABLE public.sessions RENAME TO sessions_elsewhere")
     try:
@@ -53,7 +53,7 @@ async def test_what_the_database_says_reaches_nobody(user: NamedUser, database: 
         await connection.close()
 
 
-async def test_what_nobody_foresaw_is_500_without_particulars(user: NamedUser, database: Database) -> None:
+async def test_what_nobody_foresaw_is_500_without_particulars(user: NamedClient, database: Database) -> None:
     """A function that somebody replaced by one that answers nothing."""
     connection = await asyncpg.connect(database.owner_dsn)
     original = await connection.fetchval("SELECT pg_get_functiondef('session.create_named_session'::regproc)")
@@ -63,7 +63,7 @@ async def test_what_nobody_foresaw_is_500_without_particulars(user: NamedUser, d
            AS 'SELECT NULL::uuid, NULL::bigint WHERE FALSE' LANGUAGE sql"""
     )
     try:
-        status, body = await user.call("POST", json={"title": "A"})
+        status, body = await user.call("POST", "/", json={"title": "A"})
         assert status == 500
         assert body == {"detail": "Internal Server Error"}
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.named_user import NamedUser
+from tests.support.named_client import NamedClient
 from tests.support.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,15 +36,17 @@ INVALID: dict[str, tuple[bytes, str, list[Any], Any]] = {
 
 
 @pytest.mark.parametrize(("raw", "kind", "loc", "given"), INVALID.values(), ids=INVALID.keys())
-async def test_an_invalid_body(user: NamedUser, raw: bytes, kind: str, loc: list[Any], given: Any) -> None:
-    status, body = await user.call("POST", data=raw, headers={**user.headers, "Content-Type": "application/json"})
+async def test_an_invalid_body(user: NamedClient, raw: bytes, kind: str, loc: list[Any], given: Any) -> None:
+    status, body = await user.call(
+        "POST", "/", data=raw, headers={**user.headers, "Content-Type": "application/json"}
+    )
     assert status == 422
     assert body.keys() == {"detail"}
     (problem,) = body["detail"]
     assert {"type", "loc", "msg", "input"} <= problem.keys()
     assert (problem["type"], problem["loc"], problem["input"]) == (kind, loc, given)
     assert isinstance(problem["msg"], str)
-    assert await user.sessions() == {}
+    assert await user.titles() == {}
 
 
 ODD: dict[str, bytes] = {
@@ -59,29 +61,29 @@ ODD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("raw", ODD.values(), ids=ODD.keys())
-async def test_what_no_title_can_be_read_from_is_422_too(user: NamedUser, raw: bytes) -> None:
-    status, body = await user.call("POST", data=raw)
+async def test_what_no_title_can_be_read_from_is_422_too(user: NamedClient, raw: bytes) -> None:
+    status, body = await user.call("POST", "/", data=raw)
     assert status == 422
     (problem,) = body["detail"]
     assert {"type", "loc", "msg", "input"} <= problem.keys()
 
 
-async def test_a_body_beyond_the_limit(user: NamedUser) -> None:
+async def test_a_body_beyond_the_limit(user: NamedClient) -> None:
     raw = b'{"title":"A"}'
-    assert (await user.call("POST", data=raw.ljust(64 * 1024)))[0] == 200
-    status, body = await user.call("POST", data=raw.ljust(64 * 1024 + 1))
+    assert (await user.call("POST", "/", data=raw.ljust(64 * 1024)))[0] == 200
+    status, body = await user.call("POST", "/", data=raw.ljust(64 * 1024 + 1))
     assert status == 413
     assert body.keys() == {"detail"}
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "text/plain", ""])
-async def test_the_content_type_decides_nothing(user: NamedUser, content_type: str) -> None:
+async def test_the_content_type_decides_nothing(user: NamedClient, content_type: str) -> None:
     headers = {**user.headers, "Content-Type": content_type}
-    assert (await user.call("POST", data=b' {"title":"A"}\n', headers=headers))[0] == 200
+    assert (await user.call("POST", "/", data=b' {"title":"A"}\n', headers=headers))[0] == 200
 
 
-async def test_a_body_where_none_is_expected_is_ignored(service: Service, user: NamedUser) -> None:
+async def test_a_body_where_none_is_expected_is_ignored(service: Service, user: NamedClient) -> None:
     await user.create("A")
-    for method, path in (("GET", ""), ("GET", "active"), ("POST", "active/A")):
+    for method, path in (("GET", "/"), ("GET", "/active"), ("POST", "/active/A")):
         async with service.http.request(method, user.url(path), headers=user.headers, data=b"{") as response:
             assert response.status == 200, path
