@@ -31,7 +31,8 @@ def next_spare_step(spare: Spare, workload: Workload | None) -> SpareStep:
     ``workload``: by its platform's own present word.
     """
     if workload is None or workload.phase is WorkloadPhase.PARTIAL:
-        return _KEEP if spare.create_is_open else SpareStep(SpareAction.REMOVE, "gone")
+        is_to_come = spare.workload_uid is None and spare.create_is_open
+        return _KEEP if is_to_come else SpareStep(SpareAction.REMOVE, "gone")
     if spare.workload_uid not in {None, workload.uid}:
         return SpareStep(SpareAction.REMOVE, "gone")
     if workload.phase in {WorkloadPhase.FAILED, WorkloadPhase.ENDING}:

@@ -56,6 +56,7 @@ class WarmPool:
         database_id: Callable[[], Awaitable[str]],
         pod_id: Callable[[], str],
         clock: Callable[[], float],
+        after_failures: Backoff = AFTER_FAILURES,
     ) -> None:
         self._spares = spares
         self._simulators = simulators
@@ -67,6 +68,7 @@ class WarmPool:
         self._database_id = database_id
         self._pod_id = pod_id
         self._clock = clock
+        self._after_failures = after_failures
         self._failures = 0  # in a row
         self._not_before_s = clock()
         self._refilling = asyncio.Lock()
@@ -201,7 +203,7 @@ class WarmPool:
 
     def _failed(self) -> None:
         self._failures += 1
-        self._not_before_s = self._clock() + AFTER_FAILURES.delay_s(self._failures, random.random)
+        self._not_before_s = self._clock() + self._after_failures.delay_s(self._failures, random.random)
 
     def _spec(self, spare: ReservedSpare) -> WorkloadSpec:
         return WorkloadSpec.spare(spare.simulator_id, self._tokens.token(spare.simulator_id), spare.database_id)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
+from session_service.aiokit.backoff import Backoff
 from session_service.clients.circuit_breaker import CircuitBreaker
 from session_service.clients.exchange import ExchangeClient
 from session_service.config import Settings
@@ -126,6 +127,7 @@ class PodParts:
             database_id=OrphanRepository(statements, queries).database_id,
             pod_id=self._pod_id,
             clock=clock,
+            after_failures=Backoff(first_s=0.01, max_s=0.1),
         )
         self._pool_rounds = (self.warm_pool.inspect, self.warm_pool.refill) if size else ()
         self.simulators = SimulatorManager(

@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.support.crash_points import OPERATIONS, Case, Operate, end_session, meet, start, stop
-from tests.support.installation import AT_REST_WITHIN_S, Installation, running_simulator
+from tests.support.crash_points import OPERATIONS, WITH_SPARES, Case, Operate, end_session, meet, start, stop
+from tests.support.installation import AT_REST_WITHIN_S, Installation, installation, running_simulator
 from tests.support.mishaps import Mishap
 from tests.support.pod_parts import PodParts
+from tests.support.servers import Database
+from tests.support.workload_host import WorkloadHost
 
 FEWEST_CALLS = 3
 MORE_CALLS_THAN_ANY_OPERATION_MAKES = 200
@@ -27,6 +29,19 @@ Arrive = Callable[[], Awaitable[None]]
 @pytest.mark.usefixtures("neighbour")
 async def test_whatever_happens_at_any_call_everything_comes_to_rest(here: Installation, name: str) -> None:
     async with here.pod() as survivor:
+        for mishap in Mishap:
+            for number in range(1, MORE_CALLS_THAN_ANY_OPERATION_MAKES):
+                if not await meet(here, survivor, name, mishap, number):
+                    assert number > FEWEST_CALLS, "the mishap has to meet the operation"
+                    break
+
+
+@pytest.mark.parametrize("name", WITH_SPARES)
+@pytest.mark.usefixtures("neighbour")
+async def test_whatever_happens_at_any_call_no_spare_is_left_over_or_missing(
+    database: Database, host: WorkloadHost, name: str
+) -> None:
+    async with installation(database, host, SIMULATOR_WARM_POOL_SIZE="1") as here, here.pod() as survivor:
         for mishap in Mishap:
             for number in range(1, MORE_CALLS_THAN_ANY_OPERATION_MAKES):
                 if not await meet(here, survivor, name, mishap, number):

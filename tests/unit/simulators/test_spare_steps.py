@@ -51,6 +51,13 @@ def test_what_a_create_may_still_make_is_waited_for(workload: Workload | None) -
     assert next_spare_step(creating(create_is_open=True, age_s=2 * START_LIMIT_S), workload) == KEEP
 
 
+@pytest.mark.parametrize("workload", [None, PARTIAL])
+@pytest.mark.parametrize("status", SpareStatus)
+def test_what_was_there_and_has_gone_is_not_waited_for(status: SpareStatus, workload: Workload | None) -> None:
+    """Even if another create of it may still take effect: the teardown sees to that."""
+    assert next_spare_step(Spare("sim", status, "uid", True, 1.0), workload) == remove("gone")
+
+
 def test_one_that_is_recorded_is_waited_for_but_not_for_ever() -> None:
     assert next_spare_step(creating("uid"), PENDING) == KEEP
     assert next_spare_step(creating("uid"), READY) == RECORD
