@@ -23,6 +23,8 @@ from tests.support.streaming_client import streaming_clients
 from tests.support.waiting import eventually
 
 SIMULATORS = 12
+FEW_SIMULATORS = 4
+STARTED_WITHIN_S = 60.0  # the longest back-off of a backend that was away, and a busy machine
 SESSION_TIMEOUT_S = 8
 REMOVED_WITHIN_S = 20.0
 
@@ -53,10 +55,7 @@ async def test_simulators_outlive_a_killed_and_a_rolled_pod_and_leave_nothing(
             assert lost, "the killed pod looked after nothing"
             await victim.kill()
 
-            async def all_are_owned() -> bool:
-                return (await Owners.of(database)).sessions_by_pod.keys() <= {pod.name for pod in cluster.running}
-
-            await eventually(all_are_owned, within_s=times.settled_within_s + 5.0, what="every session owned again")
+            await _owned_by_the_living(cluster, within_s=times.settled_within_s + 5.0)
             assert (await Owners.of(database)).taken_since(first_owners) >= lost
             taken = [await metric_total(pod, "session_takeovers_total") for pod in cluster.running]
             await asyncio.gather(*(client.has_frames(2, within_s=10) for client in clients))
@@ -88,6 +87,43 @@ async def test_simulators_outlive_a_killed_and_a_rolled_pod_and_leave_nothing(
         )
         await check_cluster_invariants(cluster, within_s=times.settled_within_s)
         assert sum([await metric_total(pod, "session_orphans_removed_total") for pod in cluster.running]) == 0
+
+
+@pytest.mark.skipif(NO_NODE is not None, reason=str(NO_NODE))
+async def test_a_pod_may_be_killed_while_the_api_server_is_away(
+    servers: TestServers, database: Database, tmp_path: Path, times: FaultTimes
+) -> None:
+    environ = {**servers.redis_environ(), **times.environ(), "SIMULATOR_HEARTBEAT_INTERVAL": "1"}
+    async with (
+        shared_cluster(tmp_path / "cluster", UPDATE_INTERVAL_MS="200") as kubernetes,
+        PodCluster(tmp_path, database, kubernetes, environ, launcher=kubernetes.launcher) as cluster,
+        AsyncExitStack() as exits,
+    ):
+        clients = await streaming_clients(exits, cluster, [f"user-{number}" for number in range(FEW_SIMULATORS)])
+        at_first = Census.of(kubernetes)
+        await kubernetes.cluster.api.__aexit__()
+        await cluster[2].kill()
+        await _owned_by_the_living(cluster, within_s=times.settled_within_s + 5.0)
+        await asyncio.gather(*(client.has_frames(2, within_s=10) for client in clients))
+        late = cluster.api("late")
+        _, body = await late.call("POST", "/api/simulators", json={"sessionId": await late.open_session()})
+        await kubernetes.cluster.api.__aenter__()
+        await late.simulator_is(body["simulatorId"], "RUNNING", within_s=STARTED_WITHIN_S)
+        now = Census.of(kubernetes)
+        assert now.deployments.items() > at_first.deployments.items()
+        assert now.processes.items() > at_first.processes.items()
+        assert sum(client.gaps + client.duplicates for client in clients) == 0
+        await check_cluster_invariants(cluster, within_s=times.settled_within_s)
+
+
+async def _owned_by_the_living(cluster: PodCluster, *, within_s: float) -> None:
+    """Wait until every session is looked after by a pod that runs."""
+
+    async def all_are() -> bool:
+        owners = await Owners.of(cluster.database)
+        return owners.sessions_by_pod.keys() <= {pod.name for pod in cluster.running}
+
+    await eventually(all_are, within_s=within_s, what="every session owned again")
 
 
 async def _remove(cluster: PodCluster, users: list[str]) -> None:
