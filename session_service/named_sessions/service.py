@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
+from session_service.aiokit.turns import Turns
 from session_service.database.named_sessions import NamedSessionRepository
+from session_service.database.postgres import REQUEST_LIMIT_S
 from session_service.domain.named_session import ActiveSession, NamedSession
-from session_service.errors import ActiveSessionNotFoundError, NamedSessionsNotInOrderError
+from session_service.errors import ActiveSessionNotFoundError, DatabaseUnavailableError, NamedSessionsNotInOrderError
 from session_service.named_sessions.cache import ActiveSessionCache, CacheRead
 from session_service.named_sessions.cache_trust import CacheTrust
 from session_service.named_sessions.upkeep import CacheUpkeep
 from session_service.telemetry.metrics import Metrics
+
+_CONNECTIONS_PER_USER = 3  # one that works, and others that are there when it is done
 
 
 class NamedSessionService:
@@ -36,6 +41,7 @@ class NamedSessionService:
         self._trust = trust
         self._upkeep = upkeep
         self._clock = clock
+        self._turns: Turns[int] = Turns(_CONNECTIONS_PER_USER)
         lookups = metrics.active_session_lookups_total
         self._hits, self._misses, self._bypasses = (lookups.labels(result) for result in ("hit", "miss", "bypass"))
 
@@ -46,11 +52,8 @@ class NamedSessionService:
 
     async def create_session(self, user_id: int, title: str) -> NamedSession:
         """Make a session, active in the place of the one that was. Raises DuplicateSessionTitleError."""
-        await self._check_order()
-        sent_at_s = self._clock()
-        active = await self._repository.create(user_id, title)
+        active = await self._change(user_id, lambda: self._repository.create(user_id, title))
         assert active.id is not None  # noqa: S101 - what was created has an id
-        await self._put(user_id, active, sent_at_s)
         return NamedSession(active.id, user_id, title, True)
 
     async def get_sessions(self, user_id: int) -> list[NamedSession]:
@@ -78,15 +81,13 @@ class NamedSessionService:
 
     async def set_active_session(self, user_id: int, title: str) -> None:
         """Make the session of that title the active one. Raises NamedSessionNotFoundError."""
-        await self._check_order()
-        sent_at_s = self._clock()
-        active = await self._repository.activate(user_id, title)
-        await self._put(user_id, active, sent_at_s)
+        await self._change(user_id, lambda: self._repository.activate(user_id, title))
 
     async def delete_session(self, user_id: int, title: str) -> None:
         """Remove a session that is not active. Raises NamedSessionNotFoundError, ActiveSessionDeletionError."""
         await self._check_order()
-        await self._repository.delete(user_id, title)
+        async with self._turn(user_id):
+            await self._repository.delete(user_id, title)
 
     async def _read(self, user_id: int) -> CacheRead | None:
         """What the cache says; None where it cannot be asked, or not be believed."""
@@ -96,10 +97,27 @@ class NamedSessionService:
         # Looked at once more: the belief counts when the answer is there.
         return read if read is not None and self._trust.accepts(read.settled, self._clock()) else None
 
-    async def _put(self, user_id: int, active: ActiveSession, sent_at_s: float) -> None:
-        """Write to the cache what is committed. Where that fails, wait until no pod believes the cache any more."""
+    async def _change(self, user_id: int, statement: Callable[[], Awaitable[ActiveSession]]) -> ActiveSession:
+        """Make a change and write it to the cache; failing that, wait until no pod believes the cache any more."""
+        await self._check_order()
+        async with self._turn(user_id):
+            sent_at_s = self._clock()
+            active = await statement()
         if not await self._cache.put(user_id, active, age_s=self._clock() - sent_at_s):
             await asyncio.sleep(await self._upkeep.doubt())
+        return active
+
+    @asynccontextmanager
+    async def _turn(self, user_id: int) -> AsyncIterator[None]:
+        """Writes of one user wait for each other: few of them in PostgreSQL, so that connections are left for others.
+
+        The turn and what is made of it have the time of one call to PostgreSQL. Raises DatabaseUnavailableError.
+        """
+        try:
+            async with asyncio.timeout(REQUEST_LIMIT_S), self._turns.of(user_id):
+                yield
+        except TimeoutError:
+            raise DatabaseUnavailableError from None
 
     async def _check_order(self) -> None:
         state = self._trust.state or await self._upkeep.look()

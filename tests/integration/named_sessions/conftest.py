@@ -47,7 +47,7 @@ def truth(sql: Sql, redis: redis_asyncio.Redis) -> ActiveSessions:
 
 
 @pytest.fixture
-def make_pod(make_service: Callable[..., Awaitable[Service]], valkey: EmbeddedValkey) -> MakePod:
+def make_pod(valkey: EmbeddedValkey, make_service: Callable[..., Awaitable[Service]]) -> MakePod:
     """``await make_pod("pod-1", REDIS_PORT="1")``: a pod that believes the cache, unless it cannot."""
 
     async def make(name: str, **environ: str) -> Service:
