@@ -49,9 +49,9 @@ DATABASE_AGAIN_S = 1.0
 class KubernetesBackend:
     """Implements SimulatorBackend. What it observes comes from two watches, of Deployments and of Pods.
 
-    ``database_id`` gives the label of the workloads that ``changes`` tells of; it may raise
-    DatabaseUnavailableError. The Service belongs to its Deployment, which is removed after everything it owns: when
-    it is gone, all is. ``uid`` is the Deployment's.
+    ``database_id`` gives the label of this database's workloads; others are not there for it. Until it has answered
+    once ``get`` and ``delete`` raise what it raises, which may be DatabaseUnavailableError. The Service belongs to its
+    Deployment, which is removed after everything it owns: when it is gone, all is. ``uid`` is the Deployment's.
     """
 
     create_limit_s = CREATE_CALLS_LIMIT_S + EFFECT_LIMIT_S
@@ -69,7 +69,8 @@ class KubernetesBackend:
         self._client = client
         self._image = image
         self.recipe = recipe(image)
-        self._database_id = database_id
+        self._ask_database_id = database_id
+        self._database_id: str | None = None
         self._departure_wait_s = departure_wait_s
         self._view = WorkloadView(client.namespace)
         self._departures: dict[str, list[asyncio.Future[None]]] = {}  # by uid: who waits for it
@@ -114,10 +115,11 @@ class KubernetesBackend:
                 raise BackendUnavailableError(error.detail) from None
 
     async def get(self, simulator_id: str) -> Workload | None:
+        database_id = await self._own_database_id()
         async with _within(CALLS_LIMIT_S):
             name = object_name(simulator_id)
             deployment = await self._client.get(DEPLOYMENTS, name)
-            if deployment is None or not is_ours(deployment, simulator_id):
+            if deployment is None or not is_ours(deployment, simulator_id, database_id):
                 return None
             service = await self._client.get(SERVICES, name)
             pods = await _listed(self._client, PODS, pod_selector(simulator_id))
@@ -146,10 +148,10 @@ class KubernetesBackend:
 
         Where another workload than ``uid`` stands under this id, ``uid`` is gone.
         """
-        name = object_name(simulator_id)
+        name, database_id = object_name(simulator_id), await self._own_database_id()
         async with _within(CALLS_LIMIT_S):
             standing = await self._client.get(DEPLOYMENTS, name)
-            if standing is None or not is_ours(standing, simulator_id):
+            if standing is None or not is_ours(standing, simulator_id, database_id):
                 return True
             if uid not in {None, standing.metadata.uid}:
                 return True
@@ -181,11 +183,16 @@ class KubernetesBackend:
             following.cancel()
             await asyncio.wait([following])
 
+    async def _own_database_id(self) -> str:
+        if self._database_id is None:
+            self._database_id = await self._ask_database_id()
+        return self._database_id
+
     async def _follow(self) -> None:
         """Keep the view as it is told, and note what is news."""
         while True:
             try:
-                selector = label_selector(await self._database_id())
+                selector = label_selector(await self._own_database_id())
                 break
             except DatabaseUnavailableError:
                 await asyncio.sleep(DATABASE_AGAIN_S)

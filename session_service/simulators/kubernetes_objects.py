@@ -71,9 +71,14 @@ def is_of(deployment: Deployment, spec: WorkloadSpec) -> bool:
     ) and annotations.get(TOKEN_DIGEST) == token_digest(spec.token)
 
 
-def is_ours(deployment: Deployment, simulator_id: str) -> bool:
+def is_ours(deployment: Deployment, simulator_id: str, database_id: str) -> bool:
+    """Whether it is this simulator's, of this database: the rows of a copy name the same simulators."""
     labels = deployment.labels
-    return labels.get("managed-by") == MANAGED_BY and labels.get("simulator_id") == label_safe(simulator_id)
+    return (labels.get("managed-by"), labels.get("simulator_id"), labels.get("session-db")) == (
+        MANAGED_BY,
+        label_safe(simulator_id),
+        label_safe(database_id),
+    )
 
 
 def recipe(image: str) -> str:

@@ -301,6 +301,20 @@ async def test_what_is_not_there_is_gone(backend: KubernetesBackend) -> None:
 # --- whose is whose ------------------------------------------------------------------------------------------------
 
 
+async def test_a_copied_database_touches_nothing_of_the_original(cluster: Cluster, tmp_path: Path) -> None:
+    """Its rows name the same simulators."""
+    (tmp_path / "beside").mkdir()
+    async with (
+        followed_backend(cluster, tmp_path) as original,
+        followed_backend(cluster, tmp_path / "beside", database_id="a copy with an id of its own") as copied,
+    ):
+        made = await original.backend.create(spec("a"))
+        assert await copied.backend.get("a") is None
+        assert await copied.backend.delete("a", None)
+        assert await copied.backend.delete("a", made.uid)
+        assert await original.told_of("a", "READY") == await original.backend.get("a")
+
+
 async def test_another_databases_workloads_are_neither_listed_nor_told_of(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
     async with (
