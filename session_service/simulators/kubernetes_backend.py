@@ -50,8 +50,8 @@ class KubernetesBackend:
     """Implements SimulatorBackend. What it observes comes from two watches, of Deployments and of Pods.
 
     ``database_id`` gives the label of this database's workloads; others are not there for it. Until it has answered
-    once ``get`` and ``delete`` raise what it raises, which may be DatabaseUnavailableError. The Service belongs to its
-    Deployment, which is removed after everything it owns: when it is gone, all is. ``uid`` is the Deployment's.
+    once ``get`` and ``delete`` raise what it raises, which may be DatabaseUnavailableError. The Service belongs to
+    its Deployment, which is removed after everything it owns: when it is gone, all is. ``uid`` is the Deployment's.
     """
 
     create_limit_s = CREATE_CALLS_LIMIT_S + EFFECT_LIMIT_S
