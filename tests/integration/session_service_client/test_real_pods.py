@@ -113,7 +113,7 @@ async def test_a_cut_connection_is_resumed_without_a_gap(trading_service: Servic
         async def reconnects_counted() -> bool:
             return (await client.rest.get_session(session_id)).fields.get("reconnect_count") == 3
 
-        await eventually(reconnects_counted, within_s=5, what="each reconnect counted by the service")
+        await eventually(reconnects_counted, within_s=20, what="each reconnect counted by the service")
     assert (statistics.reconnects, statistics.resumed, statistics.not_resumed) == (3, 3, 0)
     assert (statistics.gaps, statistics.duplicates, statistics.snapshots_skipping) == (0, 0, 0)
     assert statistics.close_codes == {1006: 3}
