@@ -105,7 +105,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END;
-$$ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp;
+$$ LANGUAGE plpgsql;
 
 CREATE TRIGGER update_session_updated_at BEFORE UPDATE ON public.session
     FOR EACH ROW EXECUTE FUNCTION public.update_session_updated_at();
@@ -169,37 +169,47 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
-CREATE TRIGGER session_owner_changed AFTER UPDATE ON public.session
+CREATE TRIGGER session_owner_changed AFTER UPDATE OF owner, parent ON public.session
     FOR EACH ROW WHEN (OLD.owner <> NEW.owner) EXECUTE FUNCTION sandbox.hand_over_children();
 
--- One notification a statement, and only of what became pending: ids, separated by commas, the oldest first. A payload
--- is below 8,000 bytes: of more than 200 the first 200 are named, and a last element +N counts the others.
-CREATE FUNCTION sandbox.notify_inbox() RETURNS TRIGGER AS $$
+-- One notification a statement, and only of what became pending: ids, separated by commas. A payload is below 8,000
+-- bytes: of more than 200 the first 200 are named, and a last element +N counts the others. They are collected row by
+-- row in a setting of the transaction, 'count,id,id,…': a statement that makes nothing pending, as each claim is one, has
+-- next to nothing to do, where transition tables would cost it a third of its time. Who writes nonsense into the
+-- setting notifies nonsense, which NOTIFY is there for anyway.
+CREATE FUNCTION sandbox.collect_pending() RETURNS TRIGGER AS $$
 DECLARE
-    ids TEXT[];
-    named CONSTANT INTEGER := 200;
+    collected TEXT := coalesce(nullif(current_setting('sandbox.pending', TRUE), ''), '0');
+    number INTEGER := split_part(collected, ',', 1)::integer + 1;
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        SELECT array_agg(n.id::text ORDER BY n.created_at, n.id) INTO ids
-        FROM new_rows n WHERE n.inbox_status = 'pending';
-    ELSIF EXISTS (SELECT FROM new_rows n WHERE n.inbox_status = 'pending') THEN
-        SELECT array_agg(n.id::text ORDER BY n.created_at, n.id) INTO ids
-        FROM new_rows n JOIN old_rows o USING (id)
-        WHERE n.inbox_status = 'pending' AND o.inbox_status IS DISTINCT FROM 'pending';
-    END IF;
-    IF cardinality(ids) > named THEN
-        PERFORM pg_notify('sandbox_inbox', array_to_string(ids[:named], ',') || ',+' || cardinality(ids) - named);
-    ELSIF ids IS NOT NULL THEN
-        PERFORM pg_notify('sandbox_inbox', array_to_string(ids, ','));
-    END IF;
+    PERFORM set_config('sandbox.pending', number || substr(collected, strpos(collected || ',', ','))
+        || CASE WHEN number <= 200 THEN ',' || NEW.id ELSE '' END, TRUE);
     RETURN NULL;
 END;
 $$ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp;
 
-CREATE TRIGGER session_notify_new AFTER INSERT ON public.session
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sandbox.notify_inbox();
-CREATE TRIGGER session_notify_changed AFTER UPDATE ON public.session
-    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sandbox.notify_inbox();
+CREATE FUNCTION sandbox.notify_inbox() RETURNS TRIGGER AS $$
+DECLARE
+    collected TEXT := current_setting('sandbox.pending', TRUE);
+    number INTEGER;
+BEGIN
+    IF collected <> '' THEN
+        number := split_part(collected, ',', 1)::integer;
+        PERFORM pg_notify('sandbox_inbox', substr(collected, strpos(collected, ',') + 1)
+            || CASE WHEN number > 200 THEN ',+' || number - 200 ELSE '' END);
+        PERFORM set_config('sandbox.pending', '', TRUE);
+    END IF;
+    RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER session_collect_new AFTER INSERT ON public.session
+    FOR EACH ROW WHEN (NEW.inbox_status = 'pending') EXECUTE FUNCTION sandbox.collect_pending();
+CREATE TRIGGER session_collect_changed AFTER UPDATE ON public.session
+    FOR EACH ROW WHEN (NEW.inbox_status = 'pending' AND OLD.inbox_status IS DISTINCT FROM 'pending')
+    EXECUTE FUNCTION sandbox.collect_pending();
+CREATE TRIGGER session_notify AFTER INSERT OR UPDATE ON public.session
+    FOR EACH STATEMENT EXECUTE FUNCTION sandbox.notify_inbox();
 
 CREATE FUNCTION sandbox.note_removals() RETURNS TRIGGER AS $$
 BEGIN
@@ -238,7 +248,8 @@ $$ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp;
 
 -- One row to work on, or none. First what was claimed before: claims that have run out, retries whose back-off is over
 -- (they are older than what waits, since the oldest is claimed first); then the oldest that waits. What others are
--- claiming at the moment is passed over. A claim that ran out for the last time makes its row 'failed'.
+-- claiming at the moment is passed over. A claim that ran out for the last time makes its row 'failed', and the next is
+-- looked for. The two statements differ in whose rows they look at: each has an index of its own.
 -- enable_sort: an index has the order; with statistics from before the table grew, the planner may not believe it.
 CREATE FUNCTION public.session_claim(p_worker TEXT, p_visibility_s DOUBLE PRECISION DEFAULT 30)
 RETURNS SETOF public.session AS $$
@@ -246,61 +257,73 @@ DECLARE
     restricted_to NAME := sandbox.only_owner();
     visible INTERVAL := sandbox.visibility(p_visibility_s);
     moment TIMESTAMP WITH TIME ZONE := clock_timestamp();
-    found_id UUID;
-    exhausted BOOLEAN;
+    claimed public.session;
 BEGIN
     IF p_worker IS NULL OR length(p_worker) NOT BETWEEN 1 AND 200 THEN
         RAISE EXCEPTION 'worker: must have 1 to 200 characters' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOR _ IN 1..100 LOOP -- of rows that have failed, a hundred a call
         IF restricted_to IS NULL THEN
-            SELECT s.id, s.claim IS NOT NULL AND s.attempts >= s.max_attempts INTO found_id, exhausted
-            FROM public.session s
-            WHERE (s.inbox_status = 'pending' OR s.claim IS NOT NULL)
-              AND coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz) > '-infinity'
-              AND coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz) <= moment
-            ORDER BY coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz), s.created_at, s.id
-            LIMIT 1 FOR UPDATE SKIP LOCKED;
+            UPDATE public.session s
+            SET inbox_status = CASE WHEN s.claim IS NOT NULL AND s.attempts >= s.max_attempts
+                                    THEN 'failed' ELSE 'processing' END::public.inbox_status,
+                claim = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN gen_random_uuid() END,
+                claimed_until = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN moment + visible END,
+                claimed_by = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN p_worker
+                                  ELSE s.claimed_by END,
+                last_error = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN s.last_error
+                                  ELSE format('claimed %s times, and never completed in time', s.attempts) END,
+                attempts = s.attempts + CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN 1 ELSE 0 END,
+                not_before = NULL
+            WHERE s.id =
+                coalesce(
+                    (SELECT c.id FROM public.session c
+                     WHERE (c.inbox_status = 'pending' OR c.claim IS NOT NULL)
+                       AND coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz) > '-infinity'
+                       AND coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz) <= moment
+                     ORDER BY coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz), c.created_at, c.id
+                     LIMIT 1 FOR UPDATE SKIP LOCKED),
+                    (SELECT c.id FROM public.session c
+                     WHERE (c.inbox_status = 'pending' OR c.claim IS NOT NULL)
+                       AND coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz) = '-infinity'
+                     ORDER BY c.created_at, c.id
+                     LIMIT 1 FOR UPDATE SKIP LOCKED))
+            RETURNING s.* INTO claimed;
         ELSE
-            SELECT s.id, s.claim IS NOT NULL AND s.attempts >= s.max_attempts INTO found_id, exhausted
-            FROM public.session s
-            WHERE (s.inbox_status = 'pending' OR s.claim IS NOT NULL)
-              AND s.owner = restricted_to AND s.owner <> 'sessionuser'
-              AND coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz) > '-infinity'
-              AND coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz) <= moment
-            ORDER BY coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz), s.created_at, s.id
-            LIMIT 1 FOR UPDATE SKIP LOCKED;
+            UPDATE public.session s
+            SET inbox_status = CASE WHEN s.claim IS NOT NULL AND s.attempts >= s.max_attempts
+                                    THEN 'failed' ELSE 'processing' END::public.inbox_status,
+                claim = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN gen_random_uuid() END,
+                claimed_until = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN moment + visible END,
+                claimed_by = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN p_worker
+                                  ELSE s.claimed_by END,
+                last_error = CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN s.last_error
+                                  ELSE format('claimed %s times, and never completed in time', s.attempts) END,
+                attempts = s.attempts + CASE WHEN s.claim IS NULL OR s.attempts < s.max_attempts THEN 1 ELSE 0 END,
+                not_before = NULL
+            WHERE s.id =
+                coalesce(
+                    (SELECT c.id FROM public.session c
+                     WHERE (c.inbox_status = 'pending' OR c.claim IS NOT NULL)
+                       AND c.owner = restricted_to AND c.owner <> 'sessionuser'
+                       AND coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz) > '-infinity'
+                       AND coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz) <= moment
+                     ORDER BY coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz), c.created_at, c.id
+                     LIMIT 1 FOR UPDATE SKIP LOCKED),
+                    (SELECT c.id FROM public.session c
+                     WHERE (c.inbox_status = 'pending' OR c.claim IS NOT NULL)
+                       AND c.owner = restricted_to AND c.owner <> 'sessionuser'
+                       AND coalesce(c.claimed_until, c.not_before, '-infinity'::timestamptz) = '-infinity'
+                     ORDER BY c.created_at, c.id
+                     LIMIT 1 FOR UPDATE SKIP LOCKED))
+            RETURNING s.* INTO claimed;
         END IF;
-        EXIT WHEN found_id IS NULL OR NOT exhausted;
-        UPDATE public.session s
-        SET inbox_status = 'failed', claim = NULL, claimed_until = NULL,
-            last_error = format('claimed %s times, and never completed in time', s.attempts)
-        WHERE s.id = found_id;
+        EXIT WHEN NOT FOUND;
+        IF claimed.inbox_status = 'processing' THEN
+            RETURN NEXT claimed;
+            EXIT;
+        END IF;
     END LOOP;
-    IF found_id IS NULL THEN
-        IF restricted_to IS NULL THEN
-            SELECT s.id INTO found_id FROM public.session s
-            WHERE (s.inbox_status = 'pending' OR s.claim IS NOT NULL)
-              AND coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz) = '-infinity'
-            ORDER BY s.created_at, s.id
-            LIMIT 1 FOR UPDATE SKIP LOCKED;
-        ELSE
-            SELECT s.id INTO found_id FROM public.session s
-            WHERE (s.inbox_status = 'pending' OR s.claim IS NOT NULL)
-              AND s.owner = restricted_to AND s.owner <> 'sessionuser'
-              AND coalesce(s.claimed_until, s.not_before, '-infinity'::timestamptz) = '-infinity'
-            ORDER BY s.created_at, s.id
-            LIMIT 1 FOR UPDATE SKIP LOCKED;
-        END IF;
-    ELSIF exhausted THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
-    UPDATE public.session s
-    SET inbox_status = 'processing', claim = gen_random_uuid(), claimed_by = p_worker,
-        claimed_until = clock_timestamp() + visible, not_before = NULL, attempts = s.attempts + 1
-    WHERE s.id = found_id
-    RETURNING s.*;
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_sort = off;
 
