@@ -153,7 +153,8 @@ def markdown_page() -> str:
 _PAGE_HEAD = """\
 # Errors
 
-Every error answer of the REST API has this body, whatever its status; `errorMessage` repeats `error`:
+Every error answer of the REST API has this body, whatever its status; `errorMessage` repeats `error`. Those under
+`/api/v1/sessions` alone are `{"detail": …}` ([named sessions](named-sessions.md)):
 
 ```json
 {"success": false, "code": "SESSION_NOT_FOUND", "error": "Session not found", "errorMessage": "Session not found"}

@@ -37,5 +37,8 @@ WHERE (u.changed_in, u.user_id) > ($1::bigint::text::xid8, $2) AND u.changed_in 
 ORDER BY u.changed_in, u.user_id LIMIT $4;
 
 -- name: named_sessions.settle
--- Every change before transaction $1 is in the cache; doubts up to $2 have come to nothing.
-UPDATE session.named_session_cache SET settled = $1::bigint::text::xid8, cleared = greatest(cleared, $2);
+-- Every change before transaction $1 is in the cache; doubts up to $2 have come to nothing. Of two repairs at a time the
+-- one that knows more counts; but not what a history that was lost had settled.
+UPDATE session.named_session_cache SET cleared = greatest(cleared, $2), settled = CASE
+    WHEN settled > pg_snapshot_xmin(pg_current_snapshot()) THEN $1::bigint::text::xid8
+    ELSE greatest(settled, $1::bigint::text::xid8) END;
