@@ -39,7 +39,7 @@ from session_service.simulators.owner import Owner
 from session_service.simulators.running import RunningSimulators
 from session_service.simulators.start_attempts import BACKEND_BACKOFF, EXCHANGE_BACKOFF, StartAttempts
 from session_service.simulators.start_queue import StartQueue
-from session_service.simulators.steps import Action, Step, after_failed_heartbeat, next_step
+from session_service.simulators.steps import Action, Step, after_failed_heartbeat, after_failed_step, next_step
 from session_service.simulators.teardowns import Teardowns
 from session_service.simulators.tokens import SimulatorTokens
 from session_service.telemetry.metrics import Metrics
@@ -185,8 +185,7 @@ class Reconciler:
                 again = await self._advance(owned)
             except BackendUnavailableError as error:
                 log.warning("simulator_backend_unavailable", simulator_id=simulator_id, detail=error.detail)
-                self._queue.poke_later(simulator_id, self._again_in_s(owned.simulator, error))
-                return
+                again = await self._after_failed_step(owned, error)
             except FencedError as error:
                 owner = owned.ownership
                 if await self._owner.outranked(owner.session_id, owner.epoch, error.highest_epoch):
@@ -213,7 +212,10 @@ class Reconciler:
         if observed is not None and observed.action is Action.WAIT:
             await self._wait(owned, observed.reason)
             return False
-        workload = await self._backend.get(simulator_id) if on_its_way else None
+        workload = None
+        if on_its_way:
+            workload = await self._backend.get(simulator_id)
+            self._attempts.looked(simulator_id)
         creating = simulator.status is SimulatorStatus.CREATING
         step = next_step(
             simulator,
@@ -250,18 +252,32 @@ class Reconciler:
 
     def _observed_step(self, simulator: Simulator) -> Step | None:
         """The next step by what the watch told: while that is to wait, the platform is not asked about each simulator
-        again and again. Anything else is done by the platform's present word only."""
+        again and again, but now and then. Anything else is done by the platform's present word only."""
         observed = self._backend.observed(simulator.simulator_id)
         if simulator.status is not SimulatorStatus.STARTING or observed is None:
+            return None
+        if self._attempts.is_look_due(simulator.simulator_id):
             return None
         waited_s = self._attempts.spent_s(simulator.simulator_id)
         return next_step(simulator, observed, predecessor_remains=False, waited_s=waited_s)
 
-    def _again_in_s(self, simulator: Simulator, error: BackendUnavailableError) -> float:
-        """When to go on where the backend did not do it: a growing wait, and no shorter than it asked for."""
-        if simulator.status is SimulatorStatus.RUNNING:
-            return _SUSPECT_AGAIN_S
-        return self._attempts.failed(simulator.simulator_id, BACKEND_BACKOFF, at_least_s=error.retry_after_s)
+    async def _after_failed_step(self, owned: OwnedSimulator, error: BackendUnavailableError) -> bool:
+        """The backend did not do it: go on after a growing wait, no shorter than it asked for, and not for ever.
+
+        True: look at the row again at once.
+        """
+        simulator_id = owned.simulator.simulator_id
+        if owned.simulator.status is SimulatorStatus.RUNNING:
+            self._queue.poke_later(simulator_id, _SUSPECT_AGAIN_S)
+            return False
+        if owned.simulator.status in _ON_ITS_WAY:
+            step = after_failed_step(self._attempts.spent_s(simulator_id))
+            if step.action is Action.FAIL:
+                await self._fail(owned, step)
+                return True
+        delay_s = self._attempts.failed(simulator_id, BACKEND_BACKOFF, at_least_s=error.retry_after_s)
+        self._queue.poke_later(simulator_id, delay_s)
+        return False
 
     async def _wait(self, owned: OwnedSimulator, reason: str | None) -> None:
         """Look again later. What keeps a simulator from starting is told while it does, not only when it failed."""

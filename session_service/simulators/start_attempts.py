@@ -13,7 +13,8 @@ from session_service.aiokit.backoff import Backoff
 BACKEND_BACKOFF = Backoff(first_s=1.0, max_s=8.0, jitter=0.5)
 # StartSimulator went unanswered: the simulator was there just now, and most often is again in a moment.
 EXCHANGE_BACKOFF = Backoff(first_s=0.25, max_s=4.0, jitter=0.5)
-
+# A watch may be silent, and not known to be, for most of a start's time: something between holds its connection open.
+LOOK_EVERY_S = 15.0
 
 LONGEST_PATIENCE_S = 30.0  # whatever a refusal asks for: a start's own limit has to be looked at
 
@@ -23,6 +24,7 @@ class _Attempt(msgspec.Struct):
     since: float | None = None  # None: it is not being tried
     failures: int = 0
     not_before: float = 0.0
+    looked_s: float = 0.0  # how long it had been tried when its platform was asked last
 
 
 class StartAttempts:
@@ -47,6 +49,16 @@ class StartAttempts:
         if attempt.since is None:
             attempt.since = now
         return attempt.spent_s + now - attempt.since
+
+    def is_look_due(self, simulator_id: str) -> bool:
+        """Whether its platform is to be asked itself, whatever the watch has told: after each ``LOOK_EVERY_S``."""
+        spent_s = self.spent_s(simulator_id)
+        return spent_s - self._attempts[simulator_id].looked_s >= LOOK_EVERY_S
+
+    def looked(self, simulator_id: str) -> None:
+        """Its platform has been asked just now."""
+        spent_s = self.spent_s(simulator_id)
+        self._attempts[simulator_id].looked_s = spent_s
 
     def pause(self, simulator_id: str) -> None:
         """It waits for its slot: however long that takes, it is no failure of its own."""

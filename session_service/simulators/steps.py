@@ -65,6 +65,11 @@ def next_step(simulator: Simulator, workload: Workload | None, *, predecessor_re
     return Step(Action.WAIT, workload.reason)
 
 
+def after_failed_step(waited_s: float) -> Step:
+    """What a start asks for whose platform did not do the last step, or could not be asked."""
+    return Step(Action.FAIL if waited_s > START_LIMIT_S else Action.WAIT, "platform_unavailable")
+
+
 def after_failed_heartbeat(simulator: Simulator, workload: Workload | None, silent_s: float) -> Step:
     """What a RUNNING simulator that does not answer asks for. ``silent_s``: since its first unanswered call."""
     if workload is None or _is_lost(simulator, workload):

@@ -9,6 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from session_service.simulators import start_attempts, steps
+from session_service.simulators.backend import WorkloadPhase
 from tests.support.api_client import ApiClient
 from tests.support.fake_kubernetes.cluster import NAMESPACE, Cluster, Fate, fake_cluster
 from tests.support.fake_kubernetes.kubelet import ProcessContainers
@@ -35,13 +37,19 @@ async def cluster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
-async def service(cluster: Cluster, make_service: Callable[..., Awaitable[Service]], tmp_path: Path) -> Service:
-    return await make_service(
-        SIMULATOR_BACKEND="kubernetes",
-        SIMULATOR_IMAGE="registry.example/simulator:1",
-        KUBERNETES_NAMESPACE=NAMESPACE,
-        KUBECONFIG=str(cluster.kubeconfig(tmp_path / "kubeconfig")),
-    )
+def environ(cluster: Cluster, tmp_path: Path) -> dict[str, str]:
+    """Of a pod on this cluster."""
+    return {
+        "SIMULATOR_BACKEND": "kubernetes",
+        "SIMULATOR_IMAGE": "registry.example/simulator:1",
+        "KUBERNETES_NAMESPACE": NAMESPACE,
+        "KUBECONFIG": str(cluster.kubeconfig(tmp_path / "kubeconfig")),
+    }
+
+
+@pytest.fixture
+async def service(environ: dict[str, str], make_service: Callable[..., Awaitable[Service]]) -> Service:
+    return await make_service(**environ)
 
 
 async def nothing_is_left(cluster: Cluster, sql: Sql) -> None:
@@ -168,6 +176,33 @@ async def test_while_it_starts_it_is_not_asked_after(service: Service, api: ApiC
 
     await eventually(two_rounds_later, within_s=40, what="two rounds of the reconciler")
     assert len(cluster.api.journal) - before <= 3  # one look, if its last news was still to be read
+
+
+async def test_a_watch_that_says_nothing_is_not_waited_for(
+    cluster: Cluster,
+    environ: dict[str, str],
+    make_service: Callable[..., Awaitable[Service]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(start_attempts, "LOOK_EVERY_S", 1.0)
+    cluster.api.mishaps.add(Mishap(verb="watch", plural="pods", silent=True))
+    service = await make_service(**environ)
+    api = ApiClient(service.http)
+    simulator_id = await api.start_simulator(await api.open_session())
+    observed = service.server._backend.observed(simulator_id)
+    assert observed is not None
+    assert observed.phase is WorkloadPhase.PENDING  # as far as anybody has told
+
+
+async def test_an_api_server_that_only_fails_ends_a_start(
+    service: Service, api: ApiClient, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "START_LIMIT_S", 1.0)
+    cluster.api.mishaps.add(Mishap(plural="deployments", status=500, times=1_000_000))
+    _, body = await api.call("POST", "/api/simulators", json={"sessionId": await api.open_session()})
+    simulator = await api.simulator_is(body["simulatorId"], "ERROR")
+    assert simulator["reason"] == "platform_unavailable"
+    cluster.api.mishaps.clear()
 
 
 async def resyncs(service: Service) -> float:

@@ -11,6 +11,7 @@ from session_service.simulators.start_attempts import (
     BACKEND_BACKOFF,
     EXCHANGE_BACKOFF,
     LONGEST_PATIENCE_S,
+    LOOK_EVERY_S,
     StartAttempts,
 )
 
@@ -99,3 +100,14 @@ def test_what_is_over_is_forgotten(attempts: StartAttempts, clock: Clock) -> Non
     attempts.forget("never seen")
     assert (len(attempts), attempts.due_in_s("sim")) == (0, 0)
     assert attempts.spent_s("sim") == 0
+
+
+def test_its_platform_is_to_be_asked_itself_now_and_then(attempts: StartAttempts, clock: Clock) -> None:
+    assert not attempts.is_look_due("sim")  # it was made just now
+    clock.now += LOOK_EVERY_S
+    assert attempts.is_look_due("sim")
+    attempts.looked("sim")
+    clock.now += LOOK_EVERY_S - 1
+    assert not attempts.is_look_due("sim")
+    clock.now += 1
+    assert attempts.is_look_due("sim")

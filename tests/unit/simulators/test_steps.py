@@ -15,6 +15,7 @@ from session_service.simulators.steps import (
     Action,
     Step,
     after_failed_heartbeat,
+    after_failed_step,
     next_step,
 )
 
@@ -162,3 +163,8 @@ def test_a_failed_workload_says_why_even_when_its_time_is_over() -> None:
 )
 def test_a_running_simulator_that_does_not_answer(workload: Workload | None, silent_s: float, step: Step) -> None:
     assert after_failed_heartbeat(simulator(SimulatorStatus.RUNNING, "uid"), workload, silent_s) == step
+
+
+def test_a_platform_that_does_nothing_is_not_tried_for_ever() -> None:
+    assert after_failed_step(START_LIMIT_S).action is Action.WAIT
+    assert after_failed_step(START_LIMIT_S + 1) == Step(Action.FAIL, "platform_unavailable")
