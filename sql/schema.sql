@@ -2071,10 +2071,15 @@ DECLARE
     handed_out sandbox.roles;
     changed BOOLEAN;
 BEGIN
-    SELECT count(*) INTO ended FROM (
-        SELECT pg_terminate_backend(a.pid) AS done FROM pg_stat_activity a JOIN sandbox.roles r ON r.role_name = a.usename
-        WHERE a.datname = current_database() AND a.xact_start < clock_timestamp() - p_limit
-    ) t WHERE t.done;
+    BEGIN
+        SELECT count(*) INTO ended FROM (
+            SELECT pg_terminate_backend(a.pid) AS done
+            FROM pg_stat_activity a JOIN sandbox.roles r ON r.role_name = a.usename
+            WHERE a.datname = current_database() AND a.xact_start < clock_timestamp() - p_limit
+        ) t WHERE t.done;
+    EXCEPTION WHEN insufficient_privilege THEN
+        ended := 0; -- its owner is no superuser, and was not granted pg_signal_backend
+    END;
     put_back := 0;
     FOR handed_out IN SELECT * FROM sandbox.roles r ORDER BY r.role_name LOOP
         SELECT (SELECT coalesce(array_agg(s ORDER BY s), '{}') FROM pg_db_role_setting d, unnest(d.setconfig) s

@@ -131,9 +131,13 @@ async def remove_role(dsn: str, name: str) -> bool:
             if not await _exists(connection, role):
                 return False
             await connection.execute(f"ALTER ROLE {quoted} NOLOGIN")
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
-            )
+            try:
+                async with connection.transaction():
+                    await connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
+                    )
+            except asyncpg.InsufficientPrivilegeError:
+                pass  # not a superuser's, nor a member of pg_signal_backend: without a role they are of no use either
             await connection.execute("UPDATE public.session SET owner = $2 WHERE owner = $1", role, SHARED_ROLE)
             await connection.execute(f"REVOKE ALL ON public.session FROM {quoted}")
             for function in _FUNCTIONS:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -186,7 +187,7 @@ async def test_starts_describes_itself_and_ends_in_order(start: Start) -> None:
     said = run.ready()
     assert stat.S_IMODE((run.data_dir / "local.json").stat().st_mode) == 0o600
     assert set(msgspec.json.decode((run.data_dir / "local.json").read_bytes())) == {
-        *("url", "pods", "postgres", "redis", "secret_key", "supervisor_pid")
+        *("url", "pods", "postgres", "redis", "secret_key", "supervisor_pid", "sandbox_postgres")
     }
     assert said.supervisor_pid == run.process.pid
     assert said.url == said.pods[0].url == f"http://127.0.0.1:{run.port}"
@@ -194,6 +195,13 @@ async def test_starts_describes_itself_and_ends_in_order(start: Start) -> None:
     assert await status(said.url) == 200
     assert await fetch(said, "SELECT to_regclass('session.active_sessions') IS NOT NULL") is True
     assert await fetch(said, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is True
+    sandbox = await asyncpg.connect(said.sandbox_postgres, timeout=10)
+    assert await sandbox.fetchval("SELECT current_user || ' in ' || current_database()") == "sessionuser in sessiondb"
+    assert await sandbox.fetchval("SELECT count(*) FROM session") == 0
+    await sandbox.close()
+    for other in ("postgres", "template1"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await asyncpg.connect(said.sandbox_postgres.replace("/sessiondb", f"/{other}"), timeout=10)
     async with redis.Redis.from_url(said.redis) as client:
         assert await client.ping()
     assert "Try it" in run.errors()
@@ -206,11 +214,12 @@ async def test_starts_describes_itself_and_ends_in_order(start: Start) -> None:
 
 async def test_data_and_keys_survive_a_restart(start: Start) -> None:
     first = start()
-    key = first.ready().secret_key
+    key, sandbox = first.ready().secret_key, urlsplit(first.description().sandbox_postgres)
     await fetch(first.description(), "CREATE TABLE public.kept AS SELECT 42 AS n")
     assert first.end(signal.SIGINT) == 0
     second = start()
     assert second.ready().secret_key == key
+    assert urlsplit(second.description().sandbox_postgres).password == sandbox.password
     assert await fetch(second.description(), "SELECT n FROM public.kept") == 42
 
 
