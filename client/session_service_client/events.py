@@ -97,7 +97,7 @@ class ExchangeData:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorStatus:
-    """``queue_position``: its place among the simulators that wait to be created, 1 is next; None: it does not wait."""
+    """``queue_position``: its place among those that wait to be created, 1 is next; None: it does not wait."""
 
     simulator_id: str | None
     status: str

@@ -91,7 +91,7 @@ class Metrics:
         )
         self.active_session_lookups_total = self._counter(
             "active_session_lookups_total",
-            "Lookups of a user's active named session; result is hit, miss, or bypass where the cache is not believed",
+            "Lookups of an active named session; result is hit, miss, or bypass where the cache is not believed",
             "result",
         )
         self.active_session_cache_in_doubt = self._gauge(
