@@ -70,10 +70,14 @@ class SimulatorProcess:
             stderr=asyncio.subprocess.DEVNULL,
         )
         assert process.stdout is not None
-        async with asyncio.timeout(30):
-            line = await process.stdout.readline()
-        match = _LISTENING.search(line)
-        assert match is not None, line
+        try:
+            async with asyncio.timeout(30):
+                line = await process.stdout.readline()
+            match = _LISTENING.search(line)
+            assert match is not None, line
+        except BaseException:  # a Pod that goes while it starts takes its process along
+            await cls(process, "").stop()
+            raise
         return cls(process, match[1].decode())
 
     async def stop(self) -> None:
