@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
+
+import asyncpg
 
 from session_service.clients.kubernetes import KubernetesClient
 from session_service.errors import BackendUnavailableError
@@ -14,6 +15,7 @@ from tests.support.fake_kubernetes.cluster import NAMESPACE, Cluster
 from tests.support.fake_kubernetes.kubelet import expanded
 from tests.support.fake_kubernetes.object_store import FOREGROUND, Key, Manifest
 from tests.support.mishaps import OutgoingCalls, Watched
+from tests.support.servers import Database
 from tests.support.workload_host import WorkloadHost
 
 PODS = "pods"  # the label of what runs in Pods
@@ -56,11 +58,12 @@ class ExchangeContainers:
 class ClusterHost:
     """Implements Host. A mishap comes to single requests of the API, between two of which a pod may end."""
 
-    def __init__(self, cluster: Cluster, client: KubernetesClient, host: WorkloadHost) -> None:
+    def __init__(self, cluster: Cluster, client: KubernetesClient, host: WorkloadHost, database: Database) -> None:
         self.overlaps = host.overlaps
         self._cluster = cluster
         self._client = client
         self._host = host
+        self._database = database
 
     def calls(self) -> OutgoingCalls:
         return OutgoingCalls({"get", "create", "patch", "delete"})
@@ -71,7 +74,7 @@ class ClusterHost:
         return KubernetesBackend(
             cast("KubernetesClient", watched),
             image="registry.example/simulator:1",
-            database_id=self._never,
+            database_id=self._database_id,
             metrics=Metrics(),
             departure_wait_s=0.02,
         )
@@ -90,6 +93,11 @@ class ClusterHost:
     def states(self, label: str) -> dict[str, int]:
         return self._host.states(PODS)
 
-    async def _never(self) -> str:
-        await asyncio.get_running_loop().create_future()
-        return ""
+    async def _database_id(self) -> str:
+        """Asked by nobody's mishap: a pod asks once in its life."""
+        connection = await asyncpg.connect(self._database.owner_dsn)
+        try:
+            found: str = await connection.fetchval("SELECT database_id::text FROM session.installation")
+        finally:
+            await connection.close()
+        return found

@@ -36,9 +36,26 @@ async def here(
 ) -> AsyncIterator[InstallationOn[ClusterHost]]:
     async with (
         connected_client(cluster, tmp_path) as client,
-        installation(database, ClusterHost(cluster, client, host)) as made,
+        installation(database, ClusterHost(cluster, client, host, database)) as made,
     ):
         yield made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["refill", "start with a spare", "start with a spare that died"])
+async def test_whatever_happens_at_any_request_no_spare_is_left_over_or_missing(
+    cluster: Cluster, database: Database, host: WorkloadHost, tmp_path: Path, name: str
+) -> None:
+    async with (
+        connected_client(cluster, tmp_path) as client,
+        installation(database, ClusterHost(cluster, client, host, database), SIMULATOR_WARM_POOL_SIZE="1") as here,
+        here.pod() as survivor,
+    ):
+        for mishap in Mishap:
+            for number in range(1, MORE_REQUESTS_THAN_ANY_OPERATION_MAKES):
+                if not await meet(here, survivor, name, mishap, number):
+                    assert number > 2, "the mishap has to meet the operation"
+                    break
 
 
 @pytest.mark.slow
