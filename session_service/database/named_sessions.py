@@ -10,7 +10,12 @@ import msgspec
 from session_service.database.postgres import Postgres, Record
 from session_service.database.sql_files import Queries
 from session_service.domain.named_session import ActiveSession, NamedSession
-from session_service.errors import ActiveSessionDeletionError, NamedSessionNotFoundError, SchemaError
+from session_service.errors import (
+    ActiveSessionDeletionError,
+    DatabaseUnavailableError,
+    NamedSessionNotFoundError,
+    SchemaError,
+)
 
 _PAGE = 2000  # users in a statement: some 10 ms of PostgreSQL's time
 
@@ -92,12 +97,14 @@ class NamedSessionRepository:
         return _active_of(record)
 
     async def look(self) -> CacheState:
-        """What all pods have to know of the cache."""
+        """What all pods have to know of the cache; a standby cannot say."""
         record = await self._postgres.fetch_row(
             self._queries["named_sessions.look"], operation="look_at_named_session_cache", repeatable=True
         )
         if record is None:
             raise SchemaError("session.named_session_cache is empty: run `session-service migrate`")
+        if record["origin"] is None:
+            raise DatabaseUnavailableError
         return msgspec.convert(dict(record), CacheState)
 
     async def doubt(self) -> int:

@@ -18,10 +18,13 @@ WHERE u.user_id = $1;
 
 -- name: named_sessions.look
 -- What pods have to know of the cache. origin names the history that epochs and transactions belong to: this cluster, its
--- timeline (a promoted standby may lack the last commits), this database. horizon: everything before it is decided.
+-- timeline (a promoted standby may lack the last commits), this database; null on a standby, which has none of its own
+-- and may be behind. horizon: everything before it is decided.
 SELECT c.doubted, c.cleared, c.settled::text::bigint AS settled, c.in_order,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-       concat_ws('-', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), i.database_id) AS origin
+       CASE WHEN NOT pg_is_in_recovery() THEN
+           concat_ws('-', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), i.database_id)
+       END AS origin
 FROM session.named_session_cache c, session.installation i, pg_control_system() s;
 
 -- name: named_sessions.doubt
