@@ -11,8 +11,9 @@ import redis.asyncio as redis_asyncio
 
 from session_service.local.binaries import find_valkey
 from session_service.local.valkey import EmbeddedValkey
+from tests.support import documented_table
 from tests.support.active_sessions import ActiveSessions
-from tests.support.servers import Database
+from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 from tests.support.sql import Sql
 
@@ -71,3 +72,18 @@ async def pod(make_pod: MakePod, truth: ActiveSessions) -> Service:
     made = await make_pod("pod-1")
     await truth.is_believed(made)
     return made
+
+
+@pytest.fixture
+async def old_dsn(servers: TestServers) -> AsyncIterator[str]:
+    """An empty database, for a table that the documented service has left."""
+    await servers._on_maintenance(f"CREATE DATABASE {documented_table.NAME}")
+    yield servers.postgres.dsn(documented_table.NAME)
+    await servers._on_maintenance(f"DROP DATABASE {documented_table.NAME} WITH (FORCE)")
+
+
+@pytest.fixture
+async def old(old_dsn: str) -> AsyncIterator[Sql]:
+    connection = await asyncpg.connect(old_dsn)
+    yield connection
+    await connection.close()

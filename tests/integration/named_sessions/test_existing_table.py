@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 
 from session_service.database.migrations import migrate
+from tests.support.documented_table import AS_WRITTEN, OF_THE_MODEL, ROWS, migrated, on
 from tests.support.named_client import NamedClient
-from tests.support.servers import SERVICE_PASSWORD, SERVICE_ROLE, Database, TestServers
+from tests.support.servers import Database
 from tests.support.service import Service
 from tests.support.sql import Sql
 from tests.support.waiting import eventually
 
-# As SQLAlchemy's create_all makes it from the documented model: defaults of Python are none of the column's.
-OF_THE_MODEL = """
-    CREATE TABLE public.sessions (
-        id UUID DEFAULT gen_random_uuid() NOT NULL,
-        user_id INTEGER NOT NULL,
-        title VARCHAR NOT NULL,
-        active BOOLEAN,
-        created_at TIMESTAMP WITH TIME ZONE DEFAULT now(),
-        updated_at TIMESTAMP WITH TIME ZONE DEFAULT now(),
-        PRIMARY KEY (id)
-    )
-"""
-# As the document writes it in SQL.
-AS_WRITTEN = """
-    CREATE TABLE sessions (
-        id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
-        user_id INTEGER NOT NULL,
-        title VARCHAR NOT NULL,
-        active BOOLEAN DEFAULT FALSE,
-        created_at TIMESTAMP WITH TIME ZONE DEFAULT CURRENT_TIMESTAMP,
-        updated_at TIMESTAMP WITH TIME ZONE DEFAULT CURRENT_TIMESTAMP
-    );
-    CREATE INDEX idx_sessions_user_id ON sessions(user_id);
-    CREATE INDEX idx_sessions_active ON sessions(user_id, active) WHERE active = TRUE;
-"""
 IN_ORDER = "INSERT INTO sessions (user_id, title, active) VALUES (1, 'a', FALSE), (1, 'b', TRUE), (2, 'a', TRUE)"
 OUT_OF_ORDER = {
     "two active": "INSERT INTO sessions (user_id, title, active) VALUES (1, 'c', TRUE)",
@@ -56,35 +31,6 @@ SHAPE = """
 INDEXES = (
     "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename = 'sessions' ORDER BY 1"
 )
-ROWS = "SELECT id, user_id, title, active, created_at, updated_at FROM public.sessions ORDER BY id"
-
-
-@pytest.fixture
-async def old_dsn(servers: TestServers) -> AsyncIterator[str]:
-    """An empty database."""
-    await servers._on_maintenance("CREATE DATABASE of_the_old_service")
-    yield servers.postgres.dsn("of_the_old_service")
-    await servers._on_maintenance("DROP DATABASE of_the_old_service WITH (FORCE)")
-
-
-@pytest.fixture
-async def old(old_dsn: str) -> AsyncIterator[Sql]:
-    connection = await asyncpg.connect(old_dsn)
-    yield connection
-    await connection.close()
-
-
-async def migrated(dsn: str) -> None:
-    await migrate(dsn, service_role=SERVICE_ROLE, service_password=SERVICE_PASSWORD)
-
-
-def on(database: Database) -> dict[str, str]:
-    """What makes a pod use the old service's database."""
-    return {
-        **msgspec.structs.replace(database, name="of_the_old_service").environ(),
-        "SIMULATOR_BACKEND": "service",
-        "EXCHANGE_MANAGER_SERVICE": "127.0.0.1:1",
-    }
 
 
 @pytest.mark.parametrize("made", [OF_THE_MODEL, AS_WRITTEN])
