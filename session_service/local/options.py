@@ -111,7 +111,7 @@ def pod_environ(options: LocalOptions, index: int, connections: PodConnections) 
         REDIS_PASSWORD=connections.redis_password,
         SECRET_KEY=connections.secret_key,
     )
-    for name in ("MIGRATE_DB_USER", "MIGRATE_DB_PASSWORD"):
+    for name in ("MIGRATE_DB_USER", "MIGRATE_DB_PASSWORD", "SANDBOX_DB_PASSWORD"):
         environ.pop(name, None)
     if environ.get("METRICS_PORT"):
         environ["METRICS_PORT"] = str(int(environ["METRICS_PORT"]) + index)

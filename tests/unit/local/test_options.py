@@ -70,6 +70,7 @@ def test_settings_pass_through_but_not_those_of_the_servers() -> None:
         "REDIS_PASSWORD": "another",
         "REDIS_DB": "3",
         "MIGRATE_DB_PASSWORD": "owner",
+        "SANDBOX_DB_PASSWORD": "sandboxes",
     }
     made = pod_environ(LocalOptions(port=9000, pods=2, environ=environ), 1, CONNECTIONS)
     assert made["SESSION_TIMEOUT_SECONDS"] == "77"
@@ -77,7 +78,7 @@ def test_settings_pass_through_but_not_those_of_the_servers() -> None:
     assert (made["PORT"], made["POD_NAME"]) == ("9001", "pod-2")
     assert made["DB_PASSWORD"] == made["DB_PASS"] == "service-password"
     assert (made["DB_SSLMODE"], made["REDIS_PASSWORD"], made["REDIS_DB"]) == ("disable", "redis-password", "0")
-    assert "MIGRATE_DB_PASSWORD" not in made
+    assert not made.keys() & {"MIGRATE_DB_PASSWORD", "SANDBOX_DB_PASSWORD"}
 
 
 def test_defaults_of_a_local_run_give_way_to_the_environment() -> None:
