@@ -1998,7 +1998,6 @@ BEGIN
         WHERE s.inbox_status = 'completed' AND s.created_at < now() - p_older_than
         ORDER BY s.created_at LIMIT p_limit FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS deleted = ROW_COUNT;
-    DELETE FROM sandbox.removals r WHERE r.removed_at < now() - INTERVAL '1 hour';
     RETURN deleted;
 END;
 $$ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp;
@@ -2064,7 +2063,8 @@ $$ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp;
 REVOKE EXECUTE ON FUNCTION sandbox.assert_role(NAME) FROM PUBLIC;
 
 -- Ends what handed-out roles do for longer than p_limit in one transaction, and puts back what they changed of
--- themselves. Returns how many it ended and put back. For the service, every few seconds.
+-- themselves. Returns how many it ended and put back. For the service, every few seconds, and one pod at a time: two that
+-- put the same role back at once meet in an error. Removals older than an hour go too.
 CREATE FUNCTION sandbox.guard(p_limit INTERVAL DEFAULT INTERVAL '2 minutes')
 RETURNS TABLE (ended INTEGER, put_back INTEGER) AS $$
 DECLARE
@@ -2083,7 +2083,8 @@ BEGIN
     put_back := 0;
     FOR handed_out IN SELECT * FROM sandbox.roles r ORDER BY r.role_name LOOP
         SELECT (SELECT coalesce(array_agg(s ORDER BY s), '{}') FROM pg_db_role_setting d, unnest(d.setconfig) s
-                WHERE d.setrole = r.oid)
+                WHERE d.setrole = r.oid
+                  AND d.setdatabase IN (0, (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())))
                IS DISTINCT FROM (SELECT coalesce(array_agg(s ORDER BY s), '{}') FROM unnest(handed_out.settings) s)
         INTO changed FROM pg_roles r WHERE r.rolname = handed_out.role_name;
         IF NOT changed AND (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = CURRENT_USER) THEN
@@ -2099,3 +2100,4 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 REVOKE EXECUTE ON FUNCTION sandbox.guard(INTERVAL) FROM PUBLIC;
+    DELETE FROM sandbox.removals r WHERE r.removed_at < now() - INTERVAL '1 hour';

@@ -441,6 +441,8 @@ async def test_who_changes_its_password_and_settings_finds_them_put_back(sandbox
     await attacker.execute("ALTER ROLE CURRENT_USER PASSWORD 'another'")
     await attacker.execute("ALTER ROLE CURRENT_USER SET statement_timeout = 0")
     await attacker.execute("ALTER ROLE CURRENT_USER SET search_path = 'nowhere'")
+    # In a database that it cannot enter: of no use, and nothing to be put back each time.
+    await attacker.execute("ALTER ROLE CURRENT_USER IN DATABASE postgres SET search_path = 'nowhere'")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(dsn)
     assert tuple(await service.fetchrow("SELECT * FROM sandbox.guard()") or ()) == (0, 1)

@@ -346,6 +346,12 @@ async def test_retention_deletes_old_completed_rows_in_batches(sandboxes: Sandbo
     assert await shared.fetchval("SELECT count(*) FROM session") == 11
     assert await shared.fetchval("SELECT parent FROM session WHERE id = $1", child) is None
     assert await service.fetchval("SELECT count(*) FROM sandbox.removals") == 2
+    owner = await sandboxes.owner()
+    await owner.execute(
+        "UPDATE sandbox.removals SET removed_at = now() - interval '61 minutes' WHERE id = $1", parent
+    )
+    await service.execute("SELECT sandbox.guard()")
+    assert await service.fetchval("SELECT count(*) FROM sandbox.removals") == 1
 
 
 async def test_the_service_reads_the_monitoring_views(sandboxes: Sandboxes) -> None:
