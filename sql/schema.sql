@@ -2096,8 +2096,8 @@ BEGIN
             put_back := put_back + 1;
         END IF;
     END LOOP;
+    DELETE FROM sandbox.removals r WHERE r.removed_at < now() - INTERVAL '1 hour';
     RETURN NEXT;
 END;
 $$ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 REVOKE EXECUTE ON FUNCTION sandbox.guard(INTERVAL) FROM PUBLIC;
-    DELETE FROM sandbox.removals r WHERE r.removed_at < now() - INTERVAL '1 hour';
