@@ -25,23 +25,40 @@ class WaitingStart(msgspec.Struct, frozen=True):
     created_at: float
 
 
-def fair_order(waiting: Sequence[WaitingStart], held: Mapping[str, int]) -> list[WaitingStart]:
+def fair_order(
+    waiting: Sequence[WaitingStart], held: Mapping[str, int], served: Mapping[str, float]
+) -> list[WaitingStart]:
     """In which order they get slots. ``held``: how many slots each user's other starts hold; a user without is 0.
+    ``served``: when each user got a slot last, on the clock of ``created_at``; a user without never did.
 
-    A start's turn is how many of its user's come before it, those that hold slots included. So however many one user
-    asks for, another's first start waits for one of them at most.
+    A start's turn is how many of its user's come before it, those that hold slots included. Of one turn the user is
+    first who has waited longest since then, or since its oldest waiting start was asked for. So however many one user
+    asks for, and however often its slots are free again, another's first start lets one of them go before it at most.
     """
-    before = dict(held)
-    turns: dict[str, int] = {}
+    lines: dict[str, list[WaitingStart]] = {}
     for start in sorted(waiting, key=_age):
-        turns[start.simulator_id] = before[start.user_id] = before.get(start.user_id, 0) + 1
-    return sorted(waiting, key=lambda start: (turns[start.simulator_id], *_age(start)))
+        lines.setdefault(start.user_id, []).append(start)
+
+    def key(user_id: str, before: int) -> tuple[int, int, float, str]:
+        first = lines[user_id][0]
+        waits_since = max(first.created_at, served.get(user_id, first.created_at))
+        # Whose last turn is still to come will have been served later than whose has been.
+        return held.get(user_id, 0) + before, before, waits_since, first.simulator_id
+
+    places = {
+        start.simulator_id: key(user_id, before)
+        for user_id, line in lines.items()
+        for before, start in enumerate(line)
+    }
+    return sorted(waiting, key=lambda start: places[start.simulator_id])
 
 
-def admitted(waiting: Sequence[WaitingStart], held: Mapping[str, int], limit: int) -> list[WaitingStart]:
+def admitted(
+    waiting: Sequence[WaitingStart], held: Mapping[str, int], served: Mapping[str, float], limit: int
+) -> list[WaitingStart]:
     """Who gets a slot now, of ``limit`` in all, where every one of ``held`` is taken."""
     free = limit - sum(held.values())
-    return fair_order(waiting, held)[: max(free, 0)]
+    return fair_order(waiting, held, served)[: max(free, 0)]
 
 
 def _age(start: WaitingStart) -> tuple[float, str]:

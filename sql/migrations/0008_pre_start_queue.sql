@@ -12,6 +12,8 @@ CREATE INDEX idx_simulator_waiting ON simulator.instances (user_id, created_at, 
     WHERE status = 'CREATING' AND queued_at IS NOT NULL AND admitted_at IS NULL;
 CREATE INDEX idx_simulator_admitted_at ON simulator.instances (admitted_at)
     WHERE status IN ('CREATING', 'STARTING') AND admitted_at IS NOT NULL;
+-- When a user got a slot last.
+CREATE INDEX idx_simulator_served ON simulator.instances (user_id, admitted_at) WHERE admitted_at IS NOT NULL;
 
 -- Slots are given by one transaction at a time. Whoever waits for this lock may hold its own simulator's row; whoever
 -- has it waits for no row.
@@ -28,18 +30,27 @@ CREATE FUNCTION simulator.held_starts(p_slot INTERVAL) RETURNS INTEGER AS $$
 $$ LANGUAGE sql;
 
 -- Who waits, in the order in which they get slots; place 1 is next. The rule is domain/start_queue.py: a start's turn is
--- how many starts of its user come before it, those that hold slots included; of one turn the oldest comes first.
+-- how many starts of its user come before it, those that hold slots included; of one turn the user is first who has waited
+-- longest, since it got a slot last or since its oldest waiting start was asked for.
 CREATE FUNCTION simulator.start_queue(p_slot INTERVAL)
 RETURNS TABLE (waiting_id TEXT, waiting_session_id TEXT, place BIGINT) AS $$
-    SELECT w.simulator_id, w.session_id,
-           row_number() OVER (ORDER BY w.before + coalesce(h.held, 0), w.created_at, w.simulator_id)
-    FROM (SELECT i.simulator_id, i.session_id, i.user_id, i.created_at,
-                 row_number() OVER (PARTITION BY i.user_id ORDER BY i.created_at, i.simulator_id) AS before
-          FROM simulator.instances i
-          WHERE i.status = 'CREATING' AND i.queued_at IS NOT NULL AND i.admitted_at IS NULL) w
-    LEFT JOIN (SELECT i.user_id, count(*) AS held FROM simulator.instances i
-               WHERE i.status IN ('CREATING', 'STARTING') AND i.admitted_at > clock_timestamp() - p_slot
-               GROUP BY i.user_id) h USING (user_id);
+    WITH waiting AS (
+        SELECT i.simulator_id, i.session_id, i.user_id, row_number() OVER line AS before,
+               first_value(i.created_at) OVER line AS since, first_value(i.simulator_id) OVER line AS first_id
+        FROM simulator.instances i
+        WHERE i.status = 'CREATING' AND i.queued_at IS NOT NULL AND i.admitted_at IS NULL
+        WINDOW line AS (PARTITION BY i.user_id ORDER BY i.created_at, i.simulator_id)
+    ), served AS (
+        SELECT f.user_id, (SELECT max(i.admitted_at) FROM simulator.instances i WHERE i.user_id = f.user_id) AS last
+        FROM waiting f WHERE f.before = 1
+    ), holding AS (
+        SELECT i.user_id, count(*) AS held FROM simulator.instances i
+        WHERE i.status IN ('CREATING', 'STARTING') AND i.admitted_at > clock_timestamp() - p_slot
+        GROUP BY i.user_id
+    )
+    SELECT w.simulator_id, w.session_id, row_number() OVER (
+               ORDER BY w.before + coalesce(h.held, 0), w.before, greatest(w.since, s.last), w.first_id)
+    FROM waiting w JOIN served s USING (user_id) LEFT JOIN holding h USING (user_id);
 $$ LANGUAGE sql;
 
 -- Gives the free slots to those who are next; returns their rows. A row that somebody has locked is passed over, as it

@@ -201,6 +201,7 @@ INSIDE = {
         " FROM simulator.instances i"
         " WHERE i.status = 'CREATING' AND i.queued_at IS NOT NULL AND i.admitted_at IS NULL"
     ),
+    "start queue, served": "SELECT max(i.admitted_at) FROM simulator.instances i WHERE i.user_id = 'u7'",
     "start queue, held": (
         "SELECT i.user_id, count(*) FROM simulator.instances i"
         " WHERE i.status IN ('CREATING', 'STARTING') AND i.admitted_at > clock_timestamp() - interval '30 s'"

@@ -38,6 +38,7 @@ SIMULATOR = """
             to_timestamp($4::float8), CASE WHEN $5 THEN now() END,
             clock_timestamp() - make_interval(secs => $6::float8))"""
 OLD_S = SLOT_S + 1
+LONG_AFTER_S = 1e9
 LIMIT = 3
 
 
@@ -135,9 +136,12 @@ async def test_the_rows_follow_the_rule(sql: Sql, starts: StartQueueRepository, 
     await lay_out(sql, *rows)
     waiting = [WaitingStart(row.simulator_id, row.user_id, row.created_at) for row in rows if row.waits]
     held = Counter(row.user_id for row in rows if row.holds_a_slot)
-    assert await order(sql) == [start.simulator_id for start in fair_order(waiting, held)]
+    # Each was laid out, and thereby given its slot, a moment after the one before; long after they were asked for.
+    gave = [(LONG_AFTER_S - row.admitted_s + number / 1000, row) for number, row in enumerate(rows) if row.admitted_s]
+    served = {row.user_id: at for at, row in sorted(gave, key=lambda one: one[0])}
+    assert await order(sql) == [start.simulator_id for start in fair_order(waiting, held, served)]
     given = {one.simulator.simulator_id for one in await starts.admit()}
-    assert given == {start.simulator_id for start in admitted(waiting, held, LIMIT)}
+    assert given == {start.simulator_id for start in admitted(waiting, held, served, LIMIT)}
     assert (await starts.count("pod#1")).waiting == len(waiting) - len(given)
 
 
@@ -172,6 +176,29 @@ async def test_a_burst_of_one_user_does_not_block_another(
     await sql.execute("UPDATE simulator.instances SET status = 'RUNNING' WHERE simulator_id = 'ann-1'")
     (next_one,) = await starts.admit()
     assert (next_one.simulator.simulator_id, next_one.owner_pod_id) == ("ben", "pod#1")
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_user_whose_start_is_done_lets_others_go_before(
+    sql: Sql, postgres: Postgres, simulators: SimulatorRepository, limit: int
+) -> None:
+    """As many users as there are slots ask for many; another one, later, for one. Whoever has had a slot since that
+    one came has had a turn, also when it has been given back.
+    """
+    starts = StartQueueRepository(postgres, load_queries(), limit=limit)
+    bursts = [f"burst-{user}-{number}" for number in range(6) for user in range(limit)]
+    await lay_out(sql, *(Row(name, name.rsplit("-", 1)[0]) for name in bursts), Row("ben", "ben", created_at=2.0))
+    for name in (*bursts, "ben"):
+        await begin(simulators, starts, name)
+    admissions = []
+    while "ben" not in admissions:
+        await sql.execute(
+            "UPDATE simulator.instances SET status = 'RUNNING' WHERE simulator_id = ("
+            " SELECT simulator_id FROM simulator.instances WHERE status = 'CREATING' AND admitted_at IS NOT NULL"
+            " ORDER BY admitted_at LIMIT 1)"
+        )
+        admissions += [one.simulator.simulator_id for one in await starts.admit()]
+    assert admissions == ["ben"]
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "STOPPING", "STOPPED", "ERROR", None])
