@@ -21,9 +21,7 @@ def test_the_oldest_that_waits_is_next_and_the_id_decides_between_equals() -> No
     assert chosen() is None
 
 
-@pytest.mark.parametrize(
-    "status", [None, InboxStatus.COMPLETED, InboxStatus.FAILED, PROCESSING], ids=str
-)
+@pytest.mark.parametrize("status", [None, InboxStatus.COMPLETED, InboxStatus.FAILED, PROCESSING], ids=str)
 def test_what_is_no_work_or_was_set_to_processing_without_a_claim_is_left_alone(status: InboxStatus | None) -> None:
     assert chosen(Work("a", status, 1)) is None
 
