@@ -10,6 +10,7 @@ import msgspec
 from session_service.database.postgres import Postgres, Record
 from session_service.database.sql_files import Queries
 from session_service.domain.named_session import ActiveSession, NamedSession
+from session_service.domain.snapshot import Snapshot
 from session_service.errors import (
     ActiveSessionDeletionError,
     DatabaseUnavailableError,
@@ -23,14 +24,14 @@ _PAGE = 2000  # users in a statement: some 10 ms of PostgreSQL's time
 class CacheState(msgspec.Struct, frozen=True):
     """What PostgreSQL says of the cache of active sessions (docs/named-sessions.md, "The cache").
 
-    It is in doubt while ``doubted`` is above ``cleared``. Every change by a transaction before ``settled`` is in it;
-    every transaction before ``horizon`` has come to its end. ``origin``: the history that these numbers belong to.
+    It is in doubt while ``doubted`` is above ``cleared``. Every change that ``settled`` sees is in it; ``snapshot``
+    is the present one. ``origin``: the history that they belong to.
     """
 
     doubted: int
     cleared: int
-    settled: int
-    horizon: int
+    settled: Snapshot
+    snapshot: Snapshot
     origin: str
     in_order: bool
 
@@ -105,7 +106,14 @@ class NamedSessionRepository:
             raise SchemaError("session.named_session_cache is empty: run `session-service migrate`")
         if record["origin"] is None:
             raise DatabaseUnavailableError
-        return msgspec.convert(dict(record), CacheState)
+        return CacheState(
+            record["doubted"],
+            record["cleared"],
+            Snapshot.parse(record["settled"]),
+            Snapshot.parse(record["snapshot"]),
+            record["origin"],
+            record["in_order"],
+        )
 
     async def doubt(self) -> int:
         """Let every pod know that the cache may be wrong. Returns ``cleared``: a doubt lasts until that grows."""
@@ -114,18 +122,30 @@ class NamedSessionRepository:
         )
         return cleared
 
-    async def changed(self, since: int, until: int) -> AsyncIterator[dict[int, ActiveSession]]:
-        """What is active now of each user with a change in the transactions from ``since`` to before ``until``.
+    async def changed(self, since: Snapshot, until: Snapshot | None) -> AsyncIterator[dict[int, ActiveSession]]:
+        """What is active now of each user with a change that ``since`` does not see and ``until`` (None: now) does.
 
         Page by page, as they changed; a user that changes meanwhile comes again.
         """
-        after = (since, 0)  # no user has a number below 1
+        bound = None if until is None else str(until)
+        if since.in_progress:
+            xids = [str(xid) for xid in since.in_progress]
+            async for page in self._changed_pages("named_sessions.changed_in", since.xmin, bound, xids):
+                yield page
+        async for page in self._changed_pages("named_sessions.changed", since.xmax, bound):
+            yield page
+
+    async def _changed_pages(
+        self, query: str, first: int, bound: str | None, *xids: list[str]
+    ) -> AsyncIterator[dict[int, ActiveSession]]:
+        after = (first, 0)  # no user has a number below 1
         while True:
             records = await self._postgres.fetch(
-                self._queries["named_sessions.changed"],
+                self._queries[query],
                 *after,
-                until,
+                bound,
                 _PAGE,
+                *xids,
                 operation="list_changed_named_sessions",
                 repeatable=True,
             )
@@ -135,11 +155,11 @@ class NamedSessionRepository:
                 return
             after = (records[-1]["changed_in"], records[-1]["user_id"])
 
-    async def settle(self, settled: int, cleared: int) -> None:
-        """The cache has every change before transaction ``settled``; doubts up to ``cleared`` are at their end."""
+    async def settle(self, settled: Snapshot, cleared: int) -> None:
+        """The cache has every change that ``settled`` sees; doubts up to ``cleared`` are at their end."""
         await self._postgres.execute(
             self._queries["named_sessions.settle"],
-            settled,
+            str(settled),
             cleared,
             operation="settle_named_session_cache",
             repeatable=True,

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import re
+
+import msgspec
+
 from session_service.database.named_sessions import CacheState
+from session_service.domain.snapshot import Snapshot
 
 LEASE_S = 0.6  # how long a look at PostgreSQL counts; whoever doubts the cache waits for so long
 
 
-def mark_of(origin: str, settled: int) -> bytes:
-    """What the contents are marked with once every change before transaction ``settled`` is in them."""
-    return f"{origin}:{settled}".encode()
+_mark = re.compile(rb"(?P<origin>.*):(?P<xmin>\d{1,19}):(?P<xmax>\d{1,19}):(?P<in_progress>\d{1,9})", re.DOTALL)
 
 
-def settled_of(mark: bytes | None, origin: str) -> int | None:
-    """Up to which transaction the contents with this mark are settled; None: they are not of this origin."""
+class Mark(msgspec.Struct, frozen=True):
+    """What the contents say of themselves: every change that a snapshot saw is in them. Of it, what fits a mark."""
+
+    xmin: int
+    age: tuple[int, int]  # as Snapshot.age
+
+
+def mark_of(origin: str, settled: Snapshot) -> bytes:
+    """What the contents are marked with once every change that ``settled`` sees is in them."""
+    return f"{origin}:{settled.xmin}:{settled.xmax}:{len(settled.in_progress)}".encode()
+
+
+def read_mark(mark: bytes | None, origin: str) -> Mark | None:
+    """The mark of contents; None: they are not of this origin."""
     if mark is None:
         return None
-    its_origin, _, number = mark.rpartition(b":")
-    return int(number) if its_origin == origin.encode() and number.isdigit() else None
+    found = _mark.fullmatch(mark)
+    if found is None or found["origin"] != origin.encode():
+        return None
+    xmin, xmax, in_progress = (int(found[name]) for name in ("xmin", "xmax", "in_progress"))
+    return Mark(xmin, (xmax, -in_progress)) if xmin <= xmax else None
 
 
 class CacheTrust:
@@ -52,8 +70,8 @@ class CacheTrust:
         if not self.holds(now_s) or mark is None or self.state is None:
             return False
         if mark != self._accepted:
-            settled = settled_of(mark, self.state.origin)
-            if settled is None or settled < self.state.settled:
+            read = read_mark(mark, self.state.origin)
+            if read is None or read.age < self.state.settled.age:
                 return False
             self._accepted = mark
         return True

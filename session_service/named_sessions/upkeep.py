@@ -15,9 +15,10 @@ import structlog
 from session_service.aiokit.batching import Batcher
 from session_service.database.named_sessions import CacheState, NamedSessionRepository
 from session_service.database.postgres import REQUEST_LIMIT_S
+from session_service.domain.snapshot import Snapshot
 from session_service.errors import DatabaseUnavailableError
 from session_service.named_sessions.cache import FILL_LIMIT_S, ActiveSessionCache
-from session_service.named_sessions.cache_trust import CacheTrust, mark_of, settled_of
+from session_service.named_sessions.cache_trust import CacheTrust, mark_of, read_mark
 from session_service.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -26,7 +27,6 @@ LOOK_EVERY_S = 0.2
 REPAIR_EVERY_S = 0.25
 # A change is written again when whatever was read before it cannot be filled in any more.
 REPAIR_AFTER_S = FILL_LIMIT_S + 0.1
-_EVERY_TRANSACTION = 2**63 - 1
 
 
 class CacheUpkeep:
@@ -45,8 +45,8 @@ class CacheUpkeep:
         self._cache = cache
         self._trust = trust
         self._clock = clock
-        self._horizons: deque[tuple[float, int]] = deque()  # of the last looks for a repair, with their time
-        self._decided_horizon: int | None = None
+        self._seen: deque[tuple[float, CacheState]] = deque()  # the last looks for a repair, with their time
+        self._decided: Snapshot | None = None
         self._doubts: Batcher[None, int] = Batcher(
             self._doubt_together, limit=10_000, width=1, within_s=REQUEST_LIMIT_S, late=DatabaseUnavailableError
         )
@@ -71,7 +71,7 @@ class CacheUpkeep:
     async def repair(self) -> None:
         """Write again what was changed lately; in doubt, all that was changed since the contents were marked."""
         state = await self._repository.look()
-        decided = self._decided(state)
+        decided = self._decided_by(state)
         if decided is None:
             return
         found = await self._cache.settled()
@@ -79,22 +79,28 @@ class CacheUpkeep:
             await self._doubt_once(state)
             return
         (mark,) = found
-        since = min(state.settled, state.horizon)
-        if mark != mark_of(state.origin, since):
-            marked = settled_of(mark, state.origin)
-            log.warning("active_session_cache_rolled_back", settled=state.settled, marked=marked)
+        since = settled = state.settled
+        if settled.age > state.snapshot.age:  # a history that was lost had settled that
+            since = settled = decided
+        if mark != mark_of(state.origin, state.settled) or settled is not state.settled:
+            marked = read_mark(mark, state.origin)
+            log.warning(
+                "active_session_cache_rolled_back",
+                settled=str(state.settled),
+                marked=mark and mark.decode(errors="replace"),
+            )
             state = await self._doubt_once(state)
-            if marked is not None and marked <= since:
-                since = marked
+            if marked is not None and marked.age <= settled.age:
+                since = Snapshot.before(marked.xmin)
             elif await self._cache.purge():  # lost, of another history, or of a future that PostgreSQL has not
-                since = max(since, decided)
+                since = decided
             else:
                 return
-        await self._write_again(state, since, max(decided, min(state.settled, state.horizon)))
+        await self._write_again(state, since, max(decided, settled, key=lambda snapshot: snapshot.age))
 
-    async def _write_again(self, state: CacheState, since: int, settled: int) -> None:
+    async def _write_again(self, state: CacheState, since: Snapshot, settled: Snapshot) -> None:
         users = 0
-        async for changes in self._repository.changed(since, _EVERY_TRANSACTION if state.in_doubt else settled):
+        async for changes in self._repository.changed(since, None if state.in_doubt else settled):
             users += len(changes)
             if not await self._cache.put_many(changes):
                 await self._doubt_once(state)
@@ -107,13 +113,18 @@ class CacheUpkeep:
         if state.in_doubt:
             log.info("active_session_cache_repaired", users=users)
 
-    def _decided(self, state: CacheState) -> int | None:
-        """Every transaction before it had come to its end ``REPAIR_AFTER_S`` ago. None: not known yet."""
+    def _decided_by(self, state: CacheState) -> Snapshot | None:
+        """What had come to its end ``REPAIR_AFTER_S`` ago. None: not known yet, of this history."""
         now_s = self._clock()
-        self._horizons.append((now_s, state.horizon))
-        while self._horizons[0][0] <= now_s - REPAIR_AFTER_S:
-            self._decided_horizon = self._horizons.popleft()[1]
-        return None if self._decided_horizon is None else min(self._decided_horizon, state.horizon)
+        if self._seen:
+            last = self._seen[-1][1]
+            if last.origin != state.origin or last.snapshot.age > state.snapshot.age:
+                self._seen.clear()
+                self._decided = None
+        self._seen.append((now_s, state))
+        while self._seen[0][0] <= now_s - REPAIR_AFTER_S:
+            self._decided = self._seen.popleft()[1].snapshot
+        return self._decided
 
     async def _doubt_once(self, state: CacheState) -> CacheState:
         """The state, which is one of doubt from now on."""

@@ -45,12 +45,12 @@ CREATE INDEX idx_named_session_users_changed_in ON session.named_session_users(c
 INSERT INTO session.named_session_users (user_id) SELECT DISTINCT user_id FROM public.sessions;
 
 -- What all pods have to know of the cache (docs/named-sessions.md, "The cache"). It is in doubt while doubted > cleared;
--- every change by a transaction before settled is known to be in it. in_order: the constraints below are there.
+-- every change that the snapshot settled sees is known to be in it. in_order: the constraints below are there.
 CREATE TABLE session.named_session_cache (
     singleton BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (singleton),
     doubted BIGINT NOT NULL DEFAULT 1,
     cleared BIGINT NOT NULL DEFAULT 0,
-    settled XID8 NOT NULL DEFAULT '0',
+    settled PG_SNAPSHOT NOT NULL DEFAULT '3:3:',  -- before every transaction
     in_order BOOLEAN NOT NULL DEFAULT FALSE
 );
 INSERT INTO session.named_session_cache DEFAULT VALUES;

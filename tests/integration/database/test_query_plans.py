@@ -87,7 +87,8 @@ HOT: dict[str, tuple[Any, ...]] = {
     "pods.beat": ("pod#1",),
     "named_sessions.list": (7,),
     "named_sessions.active": (7,),
-    "named_sessions.changed": (2**62, 0, 2**62 + 1, 2000),  # a round in which nothing changed
+    "named_sessions.changed": (2**62, 0, f"3:{2**62}:", 2000),  # a round in which nothing changed
+    "named_sessions.changed_in": (0, 0, f"3:{2**62}:", 2000, [str(2**62)]),
     "spares.recorded": ("spare7", "uid", "host:1", None),
     "spares.remove": ("spare7", "READY"),
 }

@@ -14,6 +14,7 @@ import redis.asyncio as redis_asyncio
 
 from session_service.local.valkey import EmbeddedValkey
 from session_service.named_sessions.cache import SETTLED_KEY
+from session_service.named_sessions.cache_trust import mark_of
 from tests.integration.named_sessions.conftest import MakePod
 from tests.support.active_sessions import ActiveSessions
 from tests.support.named_client import NamedClient
@@ -71,6 +72,30 @@ async def test_a_writer_that_dies_after_its_commit_leaves_no_wrong_entry(pod: Se
         return await client.active() == second.id
 
     await eventually(is_right, within_s=5, what="the committed session")
+    await truth.come_to_rest()
+
+
+async def test_a_writer_that_dies_while_somebody_leaves_a_transaction_open(
+    pod: Service, truth: ActiveSessions, sql: Sql
+) -> None:
+    """A backfill or a forgotten session, anywhere in the cluster, keeps nobody's wrong entry alive."""
+    client = NamedClient(pod)
+    first = await client.create("first")
+    transaction = sql.transaction()
+    await transaction.start()
+    await sql.execute("SELECT pg_current_xact_id()")
+    try:
+        for title in ("second", "third"):
+            made = await pod.server._database.named_sessions.create(1, title)  # committed, and no more
+            assert await truth.cached(1) == first
+
+            async def is_right(session_id: str | None = made.id) -> bool:
+                return await client.active() == session_id
+
+            await eventually(is_right, within_s=5, what="the committed session")
+            first = str(made.id)
+    finally:
+        await transaction.rollback()
     await truth.come_to_rest()
 
 
@@ -158,9 +183,15 @@ async def test_a_redis_that_is_killed_and_comes_back_empty(
     await hits(pod, client)
 
 
-async def test_a_redis_that_was_rolled_back(pod: Service, truth: ActiveSessions, redis: redis_asyncio.Redis) -> None:
+@pytest.mark.parametrize("transaction_open", [False, True])
+async def test_a_redis_that_was_rolled_back(
+    pod: Service, truth: ActiveSessions, redis: redis_asyncio.Redis, sql: Sql, transaction_open: bool
+) -> None:
     """As after a failover to a replica that lags, or a restart from an old snapshot: entries, epochs and mark."""
     client = NamedClient(pod)
+    if transaction_open:
+        await sql.execute("BEGIN")
+        await sql.execute("SELECT pg_current_xact_id()")
     await client.create("first")
     old_mark = await truth.mark()
 
@@ -175,7 +206,9 @@ async def test_a_redis_that_was_rolled_back(pod: Service, truth: ActiveSessions,
         """The second session is settled, and the pod has heard of it."""
         state = pod.server._named_sessions._trust.state
         mark = await truth.mark()
-        return state is not None and mark != old[SETTLED_KEY] and mark == f"{state.origin}:{state.settled}"
+        return (
+            state is not None and mark != old[SETTLED_KEY] and mark == mark_of(state.origin, state.settled).decode()
+        )
 
     await eventually(is_known, within_s=5, what="a pod that knows of the second mark")
     for key, value in old.items():
@@ -187,14 +220,14 @@ async def test_a_redis_that_was_rolled_back(pod: Service, truth: ActiveSessions,
     assert await client.active() == second
 
 
-@pytest.mark.parametrize("future", ["another-database:5", "{origin}:9000000000000000", "nonsense", None])
+@pytest.mark.parametrize("future", ["another-database:5:5:0", "{origin}:5:9000000000000000:0", "nonsense", None])
 async def test_contents_of_a_history_that_postgresql_does_not_know_are_removed(
     pod: Service, truth: ActiveSessions, redis: redis_asyncio.Redis, future: str | None
 ) -> None:
     """PostgreSQL was promoted without its last commits, or restored; or the mark was evicted: epochs mean nothing."""
     client = NamedClient(pod)
     session_id = await client.create("first")
-    origin = (await truth.mark()).rpartition(":")[0]
+    origin = (await truth.mark()).rsplit(":", 3)[0]
     await redis.mset({KEY: STALE, "session:active:epoch:1": "99", "session:active:user:2": STALE})
     if future is None:
         await redis.delete(SETTLED_KEY)

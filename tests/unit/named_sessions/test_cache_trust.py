@@ -7,17 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_service.database.named_sessions import CacheState
-from session_service.named_sessions.cache_trust import LEASE_S, CacheTrust, mark_of, settled_of
+from session_service.domain.snapshot import Snapshot
+from session_service.named_sessions.cache_trust import LEASE_S, CacheTrust, Mark, mark_of, read_mark
 
 ORIGIN = "7-00000001-abc"
+SETTLED = Snapshot(90, 100, (90, 95))
 
 
-def state(*, doubted: int = 3, cleared: int = 3, settled: int = 100) -> CacheState:
-    return CacheState(doubted, cleared, settled, horizon=settled + 50, origin=ORIGIN, in_order=True)
+def state(*, doubted: int = 3, cleared: int = 3, settled: Snapshot = SETTLED) -> CacheState:
+    return CacheState(
+        doubted, cleared, settled, snapshot=Snapshot.before(settled.xmax + 50), origin=ORIGIN, in_order=True
+    )
+
+
+def mark(xmin: int, xmax: int, in_progress: int = 0, *, origin: str = ORIGIN) -> bytes:
+    return f"{origin}:{xmin}:{xmax}:{in_progress}".encode()
 
 
 def test_nothing_is_believed_before_the_first_look() -> None:
-    assert not CacheTrust().accepts(mark_of(ORIGIN, 100), 0.0)
+    assert not CacheTrust().accepts(mark(100, 100), 0.0)
 
 
 def test_a_look_counts_from_when_it_was_asked_for() -> None:
@@ -28,20 +36,32 @@ def test_a_look_counts_from_when_it_was_asked_for() -> None:
 
 
 def test_only_marks_of_this_history_that_are_new_enough_are_accepted() -> None:
+    """Also while a transaction stays open, so that the lowest one in progress says nothing."""
     trust = CacheTrust()
-    trust.looked(state(settled=100), 0.0, 0.0)
-    for mark in (mark_of(ORIGIN, 100), mark_of(ORIGIN, 101)):
-        assert trust.accepts(mark, 0.1)
-    for refused in (None, b"", b"nonsense", mark_of(ORIGIN, 99), mark_of("other", 100), b":100", mark_of(ORIGIN, 0)):
-        assert not trust.accepts(refused, 0.1)
+    trust.looked(state(), 0.0, 0.0)
+    for good in (mark(90, 100, 2), mark(95, 100, 1), mark(90, 101, 3), mark(200, 200)):
+        assert trust.accepts(good, 0.1), good
+    for refused in (
+        None,
+        b"",
+        b"nonsense",
+        mark(90, 99, 1),
+        mark(90, 100, 3),
+        mark(100, 100, origin="other"),
+        mark(100, 100, origin=""),
+        mark(101, 100),
+        mark(0, 0),
+        mark(1, 10**2000),
+    ):
+        assert not trust.accepts(refused, 0.1), refused
 
 
 def test_a_mark_that_was_accepted_is_looked_at_again_after_the_next_look() -> None:
     trust = CacheTrust()
-    trust.looked(state(settled=100), 0.0, 0.0)
-    assert trust.accepts(mark_of(ORIGIN, 100), 0.1)
-    trust.looked(state(settled=101), 0.2, 0.2)
-    assert not trust.accepts(mark_of(ORIGIN, 100), 0.3)
+    trust.looked(state(), 0.0, 0.0)
+    assert trust.accepts(mark(90, 100, 2), 0.1)
+    trust.looked(state(settled=Snapshot(90, 101, (90, 95))), 0.2, 0.2)
+    assert not trust.accepts(mark(90, 100, 2), 0.3)
 
 
 def test_a_look_that_finds_a_doubt_ends_the_belief() -> None:
@@ -77,15 +97,17 @@ def test_a_doubt_after_one_that_was_cleared_waits_anew() -> None:
     assert trust.doubted(4, 10.0) == pytest.approx(LEASE_S)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 2**63))
-def test_a_mark_tells_its_number(origin: str, settled: int) -> None:
-    assert settled_of(mark_of(origin, settled), origin) == settled
-    assert settled_of(mark_of(origin, settled), f"{origin}x") is None
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(3, 2**62), st.integers(0, 2**32))
+def test_a_mark_tells_its_snapshot(origin: str, xmin: int, more: int) -> None:
+    settled = Snapshot(xmin, xmin + 2 + more, (xmin, xmin + 1))
+    read = read_mark(mark_of(origin, settled), origin)
+    assert read == Mark(settled.xmin, settled.age)
+    assert read_mark(mark_of(origin, settled), f"{origin}x") is None
 
 
 @given(st.binary())
-def test_any_bytes_are_a_mark_or_none(mark: bytes) -> None:
-    assert settled_of(mark, ORIGIN) is None
+def test_any_bytes_are_a_mark_or_none(found: bytes) -> None:
+    assert read_mark(found, ORIGIN) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(["look", "doubt", "clear", "late look"]), st.integers(0, 2)), max_size=40))
