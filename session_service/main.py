@@ -79,6 +79,15 @@ def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.Arg
     )
     sandbox_role.set_defaults(command=_sandbox_role)
 
+    order = commands.add_parser(
+        "order-named-sessions",
+        help="bring the named sessions that another service left in order, and print what was changed",
+        description="One JSON line for each row that changes, and a last one with the sums once all is committed.",
+    )
+    order.add_argument("--dry-run", action="store_true", help="print the same, and change nothing")
+    order.add_argument("--data-dir", type=Path, default=None, help="in the database of the local run in this folder")
+    order.set_defaults(command=_order_named_sessions)
+
     token = commands.add_parser("token", help="print a token, signed with SECRET_KEY or the key of a local run")
     token.add_argument("--user-id", required=True, help="the token's subject")
     token.add_argument("--ttl", type=int, default=None, help="lifetime in seconds [ACCESS_TOKEN_EXPIRE_MINUTES]")
@@ -209,6 +218,38 @@ def _sandbox_role(options: argparse.Namespace, environ: Mapping[str, str], doten
     place = urlsplit(owner_dsn)
     print(urlunsplit(place._replace(netloc=f"{role}:{password}@{place.hostname}:{place.port}")))
     return EXIT_OK
+
+
+# --- order-named-sessions ------------------------------------------------------------------------------------------
+
+
+def _order_named_sessions(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    import asyncpg
+
+    from session_service.database.named_session_order import order_named_sessions
+
+    owner_dsn = _owner_dsn(settings.database) if options.data_dir is None else _local_run(options.data_dir).postgres
+    try:
+        summary = asyncio.run(order_named_sessions(owner_dsn, _print_json_lines, dry_run=options.dry_run))
+        _print_json_lines([{"summary": summary}])
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        print(
+            f"session-service: the named sessions cannot be brought in order: {error or type(error).__name__}",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _print_json_lines(values: Sequence[Any]) -> None:
+    """Written when it returns, in UTF-8, as JSON is, whatever the terminal's encoding.
+
+    Not by way of Python's buffer: what cannot be written would be tried once more at the end, with another exit code.
+    """
+    left = memoryview(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
+    while left:
+        left = left[os.write(sys.stdout.fileno(), left) :]
 
 
 # --- token ---------------------------------------------------------------------------------------------------------

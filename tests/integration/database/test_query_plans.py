@@ -132,6 +132,20 @@ WHOLE = {
     "named_sessions.look",  # one row each
     "named_sessions.doubt",
     "named_sessions.settle",
+    "named_session_order.is_in_order",  # once in a table's life, over all of it
+    "named_session_order.longest_title",
+    "named_session_order.lock",
+    "named_session_order.find_surplus",
+    "named_session_order.list_titles",
+    "named_session_order.make_room_for_titles",
+    "named_session_order.find_changes",
+    "named_session_order.keep_updated_at",
+    "named_session_order.apply",
+    "named_session_order.touch_again",
+    "named_session_order.count_others",
+    "named_session_order.constrain",
+    "named_session_order.report",
+    "named_session_order.count",
     "sockets.strays",  # a pod's own rows, all of them
     "sockets.tally",  # the same
     "simulators.stop_inactive",

@@ -12,7 +12,7 @@ from session_service.database.sql_files import Migration, load_migrations, load_
 
 PACKAGE = Path(session_service.__file__).parent
 NOUNS = (
-    "sessions|named_sessions|simulators|spares|sockets|pods|ownership|orphans|sweeper|teardowns"
+    "sessions|named_sessions|named_session_order|simulators|spares|sockets|pods|ownership|orphans|sweeper|teardowns"
     "|installation|start_queue"
 )
 USED = re.compile(rf'"((?:{NOUNS})\.[a-z_]+)"')
