@@ -19,10 +19,11 @@ SELECT r.simulator_id, r.create_until, n.database_id::text AS database_id
 FROM simulator.reserve_spares($1, $2, $3, $4, $5, $6, $7) r, session.installation n;
 
 -- name: spares.recorded
--- The workload is there; with an endpoint ($3) it can be taken. $4: the create_until of the create that was answered by
--- this workload, where no other one is under way.
+-- The workload is there; with an endpoint ($3) it can be taken. Without one it may have been seen to be ready since. $4: the
+-- create_until of the create that was answered by this workload, where no other one is under way.
 UPDATE simulator.warm_pool
-SET workload_uid = $2, endpoint = $3, status = CASE WHEN $3::text IS NULL THEN 'CREATING' ELSE 'READY' END,
+SET workload_uid = $2, endpoint = coalesce($3, endpoint),
+    status = CASE WHEN $3::text IS NULL THEN status ELSE 'READY' END,
     create_until = CASE WHEN create_until = $4 THEN '-infinity' ELSE create_until END
 WHERE simulator_id = $1 AND (status = 'CREATING' OR workload_uid = $2)
 RETURNING TRUE;

@@ -115,8 +115,9 @@ class PodParts:
             tear_down=self.teardowns.work_off,
         )
         size = settings.simulator.warm_pool_size
+        self.spares = WarmPoolRepository(statements, queries)
         self.warm_pool = WarmPool(
-            WarmPoolRepository(statements, queries),
+            self.spares,
             simulators,
             platform,
             tokens,

@@ -265,6 +265,15 @@ async def test_spares_take_only_slots_that_no_user_waits_for(database: Database,
         assert await here.newest(session_id) == ("RUNNING", None)
 
 
+async def test_the_answer_to_a_create_that_comes_late_takes_nothing_back(here: Installation, pod: PodParts) -> None:
+    """It says that the workload is there; another pod has found meanwhile that it is ready."""
+    before = await here.spares()
+    for simulator_id, uid in before.items():
+        assert uid is not None
+        assert await pod.spares.recorded(simulator_id, uid, None)
+    assert await here.spares() == before
+
+
 async def test_rows_that_are_deleted_by_hand_take_their_workloads_along(here: Installation, pod: PodParts) -> None:
     before = here.host.workloads(here.label)
     await here.sql.execute("DELETE FROM simulator.warm_pool")
