@@ -22,6 +22,8 @@ from session_service.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
+_SETTLED = frozenset({EventType.SIMULATOR_STARTED, EventType.SIMULATOR_STOPPED})
+
 
 class SimulatorManager:
     """Writes what is wanted (row and target) and leaves the way there to the reconciler."""
@@ -215,5 +217,7 @@ class SimulatorManager:
         if event.simulator_id is not None and event.owner_pod_id == self._pod_id():
             # Asked for here or on another pod: this one's reconciler has to act on it.
             self._reconciler.poke(event.simulator_id)
+        elif event.simulator_id is not None and event.type in _SETTLED:
+            self._reconciler.settled(event.simulator_id)
         if event.session_id is not None and (event.simulator_id or event.type is EventType.SESSION_ENDED):
             self._running.forget(event.session_id)

@@ -105,6 +105,12 @@ class Reconciler:
         """Something may have changed: look at this simulator soon."""
         self._queue.poke(simulator_id)
 
+    def settled(self, simulator_id: str) -> None:
+        """It runs or is at its end, an event says: nothing is to be kept of a start that was tried here. One that
+        waited for its slot is looked at by nobody else."""
+        if simulator_id in self._attempts:
+            self._queue.poke(simulator_id)
+
     # --- loops for the pod's task guard ----------------------------------------------------------------------
 
     async def watch(self) -> None:

@@ -42,6 +42,9 @@ class StartAttempts:
     def __len__(self) -> int:
         return len(self._attempts)
 
+    def __contains__(self, simulator_id: str) -> bool:
+        return simulator_id in self._attempts
+
     def spent_s(self, simulator_id: str) -> float:
         """For how long it has been tried, pauses left out; from the first call on, and after a pause again."""
         attempt = self._attempts.setdefault(simulator_id, _Attempt())

@@ -188,6 +188,10 @@ class PodParts:
         """Wait until the reconciler has nothing to do but what waits for its time."""
         await self.reconciler._queue.join()
 
+    def starts_tried(self) -> int:
+        """Of how many starts the reconciler keeps what it has tried."""
+        return len(self.reconciler._attempts)
+
     async def drive(
         self, operation: Callable[[PodParts], Awaitable[object]], at_rest: Callable[[], Awaitable[bool]]
     ) -> None:
