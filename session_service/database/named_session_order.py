@@ -62,14 +62,20 @@ async def order_named_sessions(
     cancellation, undo everything. A dry run changes nothing and takes no lock. Repeatable; safe beside itself, pods,
     and programs that write to the table.
 
-    Raises SchemaError where the database was not migrated, others held the table for ``lock_limit_s``, or a trigger
-    of somebody else's changed what was written; ``asyncpg.PostgresError`` and ``OSError`` as they come.
+    Raises SchemaError where the database was not migrated, others held the table for ``lock_limit_s``, a trigger of
+    somebody else's changed what was written, or PostgreSQL ended the connection (a report that is not read on for 60
+    s); ``asyncpg.PostgresError`` and ``OSError`` as they come.
     """
     connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S, server_settings=_SETTINGS)
     try:
         return await _Ordering(connection, load_queries()).run(report, dry_run, lock_limit_s)
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError) as error:
         raise SchemaError(f"{error}: run `session-service migrate` first") from error
+    except asyncpg.InterfaceError as error:
+        if not connection.is_closed():
+            raise
+        # The driver's own error is that of the ROLLBACK, which cannot be sent any more; the cause came before it.
+        raise SchemaError(f"the connection was ended: {error.__context__ or error}") from error
     finally:
         await connection.close(timeout=5)
 

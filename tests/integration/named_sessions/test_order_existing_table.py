@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -316,6 +318,57 @@ async def test_the_old_service_writes_meanwhile(messy: Sql, old_dsn: str) -> Non
     }
 
 
+async def as_documented(dsn: str, user_id: int, ended: asyncio.Event) -> int:
+    """Creations as the document's service makes them, in one transaction each; returns how many were made."""
+    made = 0
+    connection = await asyncpg.connect(dsn)
+    try:
+        for number in itertools.count():
+            if ended.is_set():
+                return made
+            title = f"title {number % 40}"
+            try:
+                async with connection.transaction():
+                    found = await connection.fetch(
+                        "SELECT id FROM sessions WHERE user_id = $1 AND title = $2", user_id, title
+                    )
+                    if number % 3 and found:
+                        continue  # it raises DuplicateSessionTitleError; a race makes a third of them nevertheless
+                    await connection.execute(
+                        "UPDATE sessions SET active = FALSE WHERE user_id = $1 AND active", user_id
+                    )
+                    await connection.execute(
+                        "INSERT INTO sessions (user_id, title, active) VALUES ($1, $2, TRUE)", user_id, title
+                    )
+                made += 1
+            except asyncpg.UniqueViolationError:
+                pass  # the rules hold by now
+    finally:
+        await connection.close()
+    return made
+
+
+async def test_while_the_old_service_writes_no_row_is_lost(messy: Sql, old_dsn: str) -> None:
+    before = await messy.fetchval("SELECT count(*) FROM sessions")
+    ended = asyncio.Event()
+    reported: list[RowReport] = []
+
+    async def has_more() -> bool:
+        return bool(await messy.fetchval("SELECT count(*) FROM sessions") > before + 20)
+
+    async with asyncio.TaskGroup() as tasks:
+        writers = [tasks.create_task(as_documented(old_dsn, 1 + number // 2, ended)) for number in range(6)]
+        await eventually(has_more, within_s=20, what="rows of the old service")
+        summary = await order_named_sessions(old_dsn, reported.extend)
+        ended.set()
+    assert summary.in_order
+    made = sum(writer.result() for writer in writers)
+    assert await messy.fetchval("SELECT count(*) FROM sessions") == before + made
+    assert len({row.id for row in reported}) == len(reported)
+    assert not await messy.fetch("SELECT FROM sessions GROUP BY user_id, title HAVING count(*) > 1")
+    assert not await messy.fetch("SELECT FROM sessions WHERE active GROUP BY user_id HAVING count(*) > 1")
+
+
 async def test_who_holds_the_table_too_long_is_told_of(messy: Sql, old_dsn: str) -> None:
     before = await rows_of(messy)
     async with messy.transaction():
@@ -341,6 +394,27 @@ async def test_a_report_that_cannot_be_written_undoes_everything(messy: Sql, old
     assert not await messy.fetchval("SELECT in_order FROM session.named_session_cache")
     with pytest.raises(AssertionError):  # and the lock is gone
         await order_named_sessions(old_dsn, fails_if_called)
+
+
+async def test_a_connection_that_is_ended_undoes_everything(messy: Sql, old_dsn: str) -> None:
+    """By PostgreSQL, as when nobody reads the report on. What comes after is refused, in words that say why."""
+    before = await rows_of(messy)
+
+    async def end_others() -> None:
+        connection = await asyncpg.connect(old_dsn)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE relation = 'public.sessions'::regclass AND mode = 'AccessExclusiveLock'"
+        )
+        await connection.close()
+
+    def stuck(_rows: Sequence[RowReport]) -> None:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, end_others()).result()
+
+    with pytest.raises(SchemaError, match=r"the connection was ended: .*terminating connection"):
+        await order_named_sessions(old_dsn, stuck)
+    assert await rows_of(messy) == before
 
 
 async def test_a_trigger_that_changes_what_is_written_is_refused(messy: Sql, command: Command) -> None:
