@@ -68,7 +68,7 @@ class NamedSessions:
         }
 
     async def _active(self, user_id: int) -> None:
-        assert await self._connection.fetchrow(self._queries["named_sessions.active"], user_id)
+        assert await self._connection.fetchrow(self._queries["named_sessions.active"], [user_id])
 
     async def _list(self, user_id: int) -> None:
         assert await self._connection.fetch(self._queries["named_sessions.list"], user_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal, assert_never
 
 import msgspec
@@ -88,14 +88,16 @@ class NamedSessionRepository:
         )
         return [NamedSession(str(r["id"]), r["user_id"], r["title"], r["active"]) for r in records]
 
-    async def active(self, user_id: int) -> ActiveSession:
-        """Which session of the user is active, and its epoch; epoch 0 where the user never had one."""
-        record = await self._postgres.fetch_row(
-            self._queries["named_sessions.active"], user_id, operation="get_active_named_session", repeatable=True
+    async def active(self, user_ids: Sequence[int]) -> list[ActiveSession]:
+        """Which session of each user is active, and its epoch, in the order asked for; epoch 0: never had one."""
+        records = await self._postgres.fetch(
+            self._queries["named_sessions.active"],
+            user_ids,
+            operation="get_active_named_session",
+            repeatable=True,
         )
-        if record is None:
-            return ActiveSession(None, 0)
-        return _active_of(record)
+        found = {record["user_id"]: _active_of(record) for record in records}
+        return [found.get(user_id) or ActiveSession(None, 0) for user_id in user_ids]
 
     async def look(self) -> CacheState:
         """What all pods have to know of the cache; a standby cannot say."""

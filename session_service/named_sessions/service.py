@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from session_service.aiokit.batching import Batcher
 from session_service.aiokit.turns import Turns
 from session_service.database.named_sessions import NamedSessionRepository
 from session_service.database.postgres import REQUEST_LIMIT_S
@@ -17,6 +18,8 @@ from session_service.named_sessions.upkeep import CacheUpkeep
 from session_service.telemetry.metrics import Metrics
 
 _CONNECTIONS_PER_USER = 3  # one that works, and others that are there when it is done
+_CONNECTIONS_OF_LOOKUPS = 2
+_LOOKUPS_IN_A_STATEMENT = 128
 
 
 class NamedSessionService:
@@ -42,6 +45,14 @@ class NamedSessionService:
         self._upkeep = upkeep
         self._clock = clock
         self._turns: Turns[int] = Turns(_CONNECTIONS_PER_USER)
+        # So that looks have a connection however many lookups need PostgreSQL: without looks, all of them would.
+        self._lookups = Batcher(
+            repository.active,
+            limit=_LOOKUPS_IN_A_STATEMENT,
+            width=_CONNECTIONS_OF_LOOKUPS,
+            within_s=REQUEST_LIMIT_S,
+            late=DatabaseUnavailableError,
+        )
         lookups = metrics.active_session_lookups_total
         self._hits, self._misses, self._bypasses = (lookups.labels(result) for result in ("hit", "miss", "bypass"))
 
@@ -68,7 +79,7 @@ class NamedSessionService:
         if read is not None and read.session_id is not None:
             self._hits.inc()
             return read.session_id.decode()
-        active = await self._repository.active(user_id)
+        active = await self._lookups.call(user_id)
         if read is None:
             self._bypasses.inc()
         else:

@@ -11,10 +11,10 @@ SELECT session.delete_named_session($1, $2);
 SELECT id, user_id, title, active FROM public.sessions WHERE user_id = $1 ORDER BY created_at, id;
 
 -- name: named_sessions.active
--- The active session with its epoch, of one snapshot; without a row the user never had a session.
-SELECT s.id, u.epoch FROM session.named_session_users u
+-- The active sessions of users with their epochs, of one snapshot; who has no row never had a session.
+SELECT u.user_id, s.id, u.epoch FROM session.named_session_users u
 LEFT JOIN public.sessions s ON s.user_id = u.user_id AND s.active
-WHERE u.user_id = $1;
+WHERE u.user_id = ANY($1::bigint[]);
 
 -- name: named_sessions.look
 -- What pods have to know of the cache. origin names the history that epochs and transactions belong to: this cluster, its

@@ -86,9 +86,9 @@ HOT: dict[str, tuple[Any, ...]] = {
     "start_queue.count": ("pod#1",),
     "pods.beat": ("pod#1",),
     "named_sessions.list": (7,),
-    "named_sessions.active": (7,),
-    "named_sessions.changed": (2**62, 0, f"3:{2**62}:", 2000),  # a round in which nothing changed
-    "named_sessions.changed_in": (0, 0, f"3:{2**62}:", 2000, [str(2**62)]),
+    "named_sessions.active": (list(range(1, 129)),),
+    "named_sessions.changed": (2**62, 0, f"3:{2**62 + 3}:", 2000),  # a round in which nothing changed
+    "named_sessions.changed_in": (0, 0, f"3:{2**62 + 3}:", 2000, [str(2**62)]),
     "spares.recorded": ("spare7", "uid", "host:1", None),
     "spares.remove": ("spare7", "READY"),
 }

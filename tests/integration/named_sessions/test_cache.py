@@ -112,7 +112,7 @@ async def test_a_late_fill_does_not_overwrite_a_switch(pod: Service, truth: Acti
     second = await client.create("second")
     await client.switch("first")
     read = await cache.read(1)
-    told = await pod.server._database.named_sessions.active(1)
+    (told,) = await pod.server._database.named_sessions.active([1])
     assert read is not None
     await client.switch("second")
     await cache.fill(1, told, read)
@@ -125,7 +125,7 @@ async def test_a_late_fill_does_nothing_where_the_epoch_was_lost(
     client, cache = NamedClient(pod), cache_of(pod)
     await client.create("first")
     read = await cache.read(1)
-    told = await pod.server._database.named_sessions.active(1)
+    (told,) = await pod.server._database.named_sessions.active([1])
     await client.create("second")
     await redis.flushall()
     assert read is not None

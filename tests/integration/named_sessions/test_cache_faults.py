@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 import redis.asyncio as redis_asyncio
 
@@ -271,6 +272,37 @@ async def test_a_commit_whose_answer_was_lost(
 async def waiting_for_locks(sql: Sql) -> int:
     count: int = await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     return count
+
+
+async def test_lookups_that_wait_for_postgresql_leave_connections_for_looks(
+    pod: Service, database: Database, sql: Sql
+) -> None:
+    """Else the cache would not be believed any more, and each lookup would ask a PostgreSQL that is slow already."""
+    blocker = await asyncpg.connect(database.owner_dsn)
+    registry, labels = pod.server.metrics.registry, {"operation": "look_at_named_session_cache"}
+
+    def looks() -> float:
+        return registry.get_sample_value("session_db_operation_duration_seconds_count", labels) or 0.0
+
+    try:
+        async with blocker.transaction():
+            await blocker.execute("LOCK TABLE public.sessions")
+            lookups = [asyncio.create_task(NamedClient(pod, user_id).try_active()) for user_id in range(100, 140)]
+
+            async def is_held_up() -> bool:
+                return await waiting_for_locks(sql) > 0
+
+            await eventually(is_held_up, within_s=5, what="lookups that wait")
+            before = looks()
+
+            async def goes_on() -> bool:
+                return looks() >= before + 4 or any(lookup.done() for lookup in lookups)
+
+            await eventually(goes_on, within_s=5, what="looks, while the lookups wait")
+            assert not any(lookup.done() for lookup in lookups)
+    finally:
+        await blocker.close()
+    assert {status for status, _body in await asyncio.gather(*lookups)} == {404}
 
 
 async def test_without_postgresql_nothing_is_guessed(
