@@ -115,7 +115,9 @@ def test_config_as_a_table_tells_no_value_of_this_machine(
     assert "9090" not in printed
 
 
-@pytest.mark.parametrize("command", [["config"], ["serve"], ["migrate"], ["token", "--user-id", "a"]])
+@pytest.mark.parametrize(
+    "command", [["config"], ["serve"], ["migrate"], ["order-named-sessions"], ["token", "--user-id", "a"]]
+)
 def test_every_command_refuses_a_wrong_configuration_with_2(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,15 @@ def test_every_command_refuses_a_wrong_configuration_with_2(
     assert main.run(command) == 2
     error = capsys.readouterr().err
     assert error == "session-service: PORT must be a port number, 1 to 65535; it was 'http'\n"
+
+
+def test_named_sessions_are_ordered_in_no_folder_without_a_local_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["order-named-sessions", "--data-dir", "nowhere"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert (
+        printed.err == "session-service: --data-dir must be the folder of a local run that is up; it was 'nowhere'\n"
+    )
 
 
 def test_serve_refuses_a_weak_secret_in_production(
