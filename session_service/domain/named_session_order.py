@@ -56,7 +56,7 @@ def titles_in_order(titles: Sequence[str], longest: int = MAX_TITLE_LENGTH) -> l
 
     All are different and have 1 to ``longest`` characters (code points). ``titles``: all of the user's, those first
     that have the first right to theirs. One that is good stays where it comes first; any other becomes ``title (2)``,
-    ``title (3)``, …, cut to make room, whichever is free. ``longest`` is above 24, or only few are.
+    ``title (3)``, …, cut to make room, whichever is free. ``longest``: more than 24.
     """
     taken: set[str] = set()
     placed: list[str | None] = []
