@@ -51,9 +51,7 @@ class WarmPoolRepository:
 
     async def all(self) -> list[Spare]:
         """The oldest first."""
-        records = await self._postgres.fetch(
-            self._queries["spares.all"], operation="list_warm_pool", repeatable=True
-        )
+        records = await self._postgres.fetch(self._queries["spares.all"], operation="list_warm_pool", repeatable=True)
         return [
             Spare(
                 simulator_id=record["simulator_id"],
@@ -124,8 +122,6 @@ class WarmPoolRepository:
 
     async def counts(self) -> dict[SpareStatus, int]:
         """How many there are of each status; of every status."""
-        records = await self._postgres.fetch(
-            self._queries["spares.count"], operation="count_spares", repeatable=True
-        )
+        records = await self._postgres.fetch(self._queries["spares.count"], operation="count_spares", repeatable=True)
         found = {SpareStatus(record["status"]): record["count"] for record in records}
         return {status: found.get(status, 0) for status in SpareStatus}
