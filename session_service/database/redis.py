@@ -34,22 +34,9 @@ class Redis:
 
     def __init__(self, settings: RedisSettings, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
-        self._client = redis_asyncio.Redis(
-            connection_pool=redis_asyncio.BlockingConnectionPool(
-                host=settings.host,
-                port=settings.port,
-                db=settings.db,
-                password=settings.password or None,
-                max_connections=POOL_SIZE,
-                timeout=SOCKET_TIMEOUT_S,
-                socket_timeout=SOCKET_TIMEOUT_S,
-                socket_connect_timeout=SOCKET_TIMEOUT_S,
-                socket_keepalive=True,
-                health_check_interval=10,  # a subscriber learns that its connection leads nowhere
-                retry=Retry(NoBackoff(), 0),
-                decode_responses=False,  # what others write need not be text: whoever reads it decides
-            )
-        )
+        # The library's own limits cost each command a task and two timers: an exchange has one around all of it.
+        self._client = _client(settings, timeout_s=None)
+        self._subscribers = _client(settings, timeout_s=SOCKET_TIMEOUT_S)
 
     @property
     def avoided(self) -> bool:
@@ -80,8 +67,9 @@ class Redis:
         return answer
 
     async def _bounded(self, call: Callable[[Any], Awaitable[T]]) -> T:
-        # A whole exchange has the limit of one socket operation, however many a command needs.
-        async with asyncio.timeout(2 * SOCKET_TIMEOUT_S):
+        # A whole exchange has the limit of one socket operation, however many a command needs. The library closes a
+        # connection whose exchange was cut short.
+        async with asyncio.timeout(SOCKET_TIMEOUT_S):
             return await call(self._client)
 
     async def ping(self) -> None:
@@ -95,15 +83,36 @@ class Redis:
 
     def pubsub(self) -> Any:
         """A subscriber with a connection of its own."""
-        return self._client.pubsub(ignore_subscribe_messages=True)
+        return self._subscribers.pubsub(ignore_subscribe_messages=True)
 
     async def close(self) -> None:
         """Close every connection; bounded, never raises."""
         try:
             async with asyncio.timeout(1.0):
-                await self._client.aclose(close_connection_pool=True)
+                for client in (self._client, self._subscribers):
+                    await client.aclose(close_connection_pool=True)
         except (RedisError, OSError, TimeoutError):
             log.debug("redis_close_timed_out")
+
+
+def _client(settings: RedisSettings, *, timeout_s: float | None) -> Any:
+    """A client with a pool of its own. ``timeout_s``: of each wait, for a connection and on a socket."""
+    return redis_asyncio.Redis(
+        connection_pool=redis_asyncio.BlockingConnectionPool(
+            host=settings.host,
+            port=settings.port,
+            db=settings.db,
+            password=settings.password or None,
+            max_connections=POOL_SIZE,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=10,  # a subscriber learns that its connection leads nowhere
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,  # what others write need not be text: whoever reads it decides
+        )
+    )
 
 
 class Script:
