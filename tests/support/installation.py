@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import asyncpg
 
@@ -22,7 +22,6 @@ from tests.support.mishaps import OutgoingCalls
 from tests.support.pod_parts import PodParts
 from tests.support.servers import Database
 from tests.support.service import SECRET_KEY
-from tests.support.sql import Sql
 from tests.support.workload_host import WorkloadHost
 
 
@@ -59,7 +58,7 @@ AT_REST_WITHIN_S = 30.0
 class InstallationOn(Generic[H]):
     """One database and its pods over a host that it may share; ``label`` is on its workloads."""
 
-    def __init__(self, label: str, settings: Settings, host: H, postgres: Postgres, sql: Sql) -> None:
+    def __init__(self, label: str, settings: Settings, host: H, postgres: Postgres, sql: asyncpg.Pool[Any]) -> None:
         self.label = label
         self.host = host
         self.sql = sql
@@ -145,7 +144,8 @@ class InstallationOn(Generic[H]):
             assert asyncio.get_running_loop().time() < deadline, unrest
 
     async def is_sound(self) -> None:
-        broken = await violations(self.sql)
+        async with self.sql.acquire() as connection:
+            broken = await violations(connection)  # type: ignore[arg-type] # the pool's proxy is one in all but its type
         assert not broken, broken
 
     async def newest(self, session_id: str) -> tuple[str, str | None] | None:
@@ -168,11 +168,11 @@ async def installation(database: Database, host: H, **environ: str) -> AsyncIter
     ).settings
     postgres = Postgres(settings.database, Metrics())
     await postgres.open()
-    sql = await asyncpg.connect(database.owner_dsn)
     try:
-        yield InstallationOn(database.name, settings, host, postgres, sql)
+        # Some connections: a pod that is being driven and its test look at the same time.
+        async with asyncpg.create_pool(database.owner_dsn, min_size=1, max_size=4) as sql:
+            yield InstallationOn(database.name, settings, host, postgres, sql)
     finally:
-        await sql.close()
         await postgres.close()
 
 
