@@ -34,7 +34,8 @@ _canonical_uuid = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # KEYS: settled, then users' values; ARGV: the TTL, refreshed on access. pcall: a key of another type is a miss.
 _READ = Script("""
 local now = redis.call('TIME')
-local answer = {redis.call('GET', KEYS[1]), now[1] * 1000 + math.floor(now[2] / 1000)}
+local mark = redis.pcall('GET', KEYS[1])
+local answer = {type(mark) == 'string' and mark, now[1] * 1000 + math.floor(now[2] / 1000)}
 for i = 2, #KEYS do
     local value = redis.pcall('GETEX', KEYS[i], 'EX', ARGV[1])
     answer[i + 1] = type(value) == 'string' and value
@@ -131,7 +132,8 @@ class ActiveSessionCache:
         """The contents' mark, which may not be there. None: Redis did not answer."""
 
         async def get(client: Any) -> tuple[bytes | None] | None:
-            return (await client.get(SETTLED_KEY),)
+            (mark,) = await client.mget(SETTLED_KEY)  # of what is no string it says that it is not there
+            return (mark,)
 
         return await self._redis.probe(get, None)
 

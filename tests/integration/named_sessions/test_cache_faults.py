@@ -244,6 +244,44 @@ async def test_contents_of_a_history_that_postgresql_does_not_know_are_removed(
     assert await client.active() == session_id
 
 
+async def test_a_mark_of_another_type_is_removed(
+    pod: Service, truth: ActiveSessions, redis: redis_asyncio.Redis
+) -> None:
+    """It is no failure of Redis either, which all else would be spared."""
+    client = NamedClient(pod)
+    session_id = await client.create("first")
+    async with redis.pipeline() as steps:
+        steps.delete(SETTLED_KEY)
+        steps.rpush(SETTLED_KEY, "a", "list")
+        await steps.execute()
+    assert await client.active() == session_id
+
+    async def is_a_mark() -> bool:
+        return await redis.type(SETTLED_KEY) == "string"
+
+    await eventually(is_a_mark, within_s=5, what="a mark in the place of the list")
+    assert not pod.server._database.redis.avoided
+    await hits(pod, client)
+    await truth.come_to_rest()
+
+
+async def test_what_a_lost_history_had_settled_does_not_count(pod: Service, truth: ActiveSessions, sql: Sql) -> None:
+    """A dump that was restored in a younger cluster: transactions of its future are settled and changed users."""
+    client = NamedClient(pod)
+    await client.create("first")
+    await sql.execute("UPDATE session.named_session_users SET changed_in = '9000000000000000'")
+    await sql.execute("UPDATE session.named_session_cache SET settled = '9000000000000000:9000000000000000:'")
+    second = await pod.server._database.named_sessions.create(1, "second")  # committed, and no more
+
+    async def is_right() -> bool:
+        return await client.active() == second.id
+
+    await eventually(is_right, within_s=5, what="the committed session")
+    await hits(pod, client)
+    await truth.come_to_rest()
+    assert await client.active() == second.id
+
+
 async def test_a_commit_whose_answer_was_lost(
     make_pod: MakePod, truth: ActiveSessions, sql: Sql, redis: redis_asyncio.Redis
 ) -> None:
