@@ -160,7 +160,7 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     password: Annotated[
         str,
-        _setting("SANDBOX_DB_PASSWORD", "printable ASCII characters", secret=True, pattern="^[!-~]*$"),
+        _setting("SANDBOX_DB_PASSWORD", "printable ASCII characters without spaces", secret=True, pattern="^[!-~]*$"),
     ] = ""
 
 
