@@ -33,10 +33,16 @@ CREATE TABLE IF NOT EXISTS public.session_service_migrations (
 _SERVICE_SCHEMAS = ("session", "simulator")
 
 
+NAMED_SESSIONS_NOT_IN_ORDER = (
+    "public.sessions has rows that break the rules of named sessions, which are not served until it is in order:"
+    " run `session-service order-named-sessions` (docs/named-sessions.md)"
+)
+
+
 class MigrationReport(msgspec.Struct, frozen=True):
     """What ``migrate`` did. ``applied`` are names such as ``0001_pre_live_sessions``; empty when nothing was due.
 
-    ``notes``: what could not be done with the rights of the role that migrates, a line each.
+    ``notes``: what is left to do, or could not be done with the rights of the role that migrates, a line each.
     """
 
     applied: tuple[str, ...]
@@ -69,6 +75,8 @@ async def migrate(
         if service_role:
             await _grant(connection, service_role, service_password)
         notes = await sandbox_roles.prepare(connection, service_role=service_role, password=sandbox_password)
+        if not await connection.fetchval("SELECT in_order FROM session.named_session_cache"):
+            notes = (*notes, NAMED_SESSIONS_NOT_IN_ORDER)
         database_id = await connection.fetchval("SELECT database_id::text FROM session.installation")
         version = await connection.fetchval("SELECT max(version) FROM public.session_service_migrations")
         return MigrationReport(tuple(applied), version, database_id, notes)

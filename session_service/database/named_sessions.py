@@ -14,6 +14,7 @@ from session_service.domain.snapshot import Snapshot
 from session_service.errors import (
     ActiveSessionDeletionError,
     DatabaseUnavailableError,
+    DuplicateSessionTitleError,
     NamedSessionNotFoundError,
     SchemaError,
 )
@@ -50,7 +51,8 @@ class NamedSessionRepository:
         record = await self._postgres.fetch_row(
             self._queries["named_sessions.create"], user_id, title, operation="create_named_session"
         )
-        assert record is not None  # noqa: S101 - the function returns one row, or raises
+        if record is None:
+            raise DuplicateSessionTitleError
         return ActiveSession(str(record["new_id"]), record["new_epoch"])
 
     async def activate(self, user_id: int, title: str) -> ActiveSession:

@@ -34,6 +34,7 @@ class Redis:
 
     def __init__(self, settings: RedisSettings, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
+        self._said_away = False
         # The library's own limits cost each command a task and two timers: an exchange has one around all of it.
         self._client = _client(settings, timeout_s=None)
         self._subscribers = _client(settings, timeout_s=SOCKET_TIMEOUT_S)
@@ -61,8 +62,17 @@ class Redis:
         answer = default
         try:
             answer = await made()
-        except (RedisError, OSError, TimeoutError, CircuitOpenError) as error:
+        except CircuitOpenError:
+            pass
+        except (RedisError, OSError, TimeoutError) as error:
             log.debug("redis_call_failed", error=type(error).__name__)
+            if self.avoided and not self._said_away:
+                self._said_away = True
+                log.warning("redis_away", error=type(error).__name__, detail=str(error))
+        else:
+            if self._said_away:
+                self._said_away = False
+                log.info("redis_back")
         check_cancelled()
         return answer
 

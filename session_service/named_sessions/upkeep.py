@@ -56,7 +56,10 @@ class CacheUpkeep:
         """Renew this pod's belief in the cache, or lose it."""
         asked_at_s = self._clock()
         state = await self._repository.look()
+        before = self._trust.state
         self._trust.looked(state, asked_at_s, self._clock())
+        if not state.in_order and (before is None or before.in_order):
+            log.warning("named_sessions_not_served", remedy="run `session-service order-named-sessions`")
         if self._cache.avoided and not state.in_doubt:
             await self._cache.settled()  # another pod has found that Redis is well: so may this one
         return state
@@ -84,11 +87,11 @@ class CacheUpkeep:
             since = settled = decided
         if mark != mark_of(state.origin, state.settled) or settled is not state.settled:
             marked = read_mark(mark, state.origin)
-            log.warning(
-                "active_session_cache_rolled_back",
-                settled=str(state.settled),
-                marked=mark and mark.decode(errors="replace"),
-            )
+            if mark is None:
+                log.info("active_session_cache_empty")
+            else:
+                found_mark = mark.decode(errors="replace")
+                log.warning("active_session_cache_rolled_back", settled=str(state.settled), marked=found_mark)
             state = await self._doubt_once(state)
             if marked is not None and marked.age <= settled.age:
                 since = Snapshot.before(marked.xmin)
@@ -129,7 +132,7 @@ class CacheUpkeep:
     async def _doubt_once(self, state: CacheState) -> CacheState:
         """The state, which is one of doubt from now on."""
         if not state.in_doubt:
-            log.warning("active_session_cache_in_doubt")
+            log.info("active_session_cache_in_doubt")
             await self.doubt()
             state = await self._repository.look()
         return state

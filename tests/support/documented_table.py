@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from session_service.database.migrations import migrate
+from session_service.database.migrations import MigrationReport, migrate
 from tests.support.servers import SERVICE_PASSWORD, SERVICE_ROLE, Database
 
 NAME = "of_the_old_service"
@@ -37,8 +37,8 @@ AS_WRITTEN = """
 ROWS = "SELECT id, user_id, title, active, created_at, updated_at FROM public.sessions ORDER BY id"
 
 
-async def migrated(dsn: str) -> None:
-    await migrate(dsn, service_role=SERVICE_ROLE, service_password=SERVICE_PASSWORD)
+async def migrated(dsn: str) -> MigrationReport:
+    return await migrate(dsn, service_role=SERVICE_ROLE, service_password=SERVICE_PASSWORD)
 
 
 def on(database: Database) -> dict[str, str]:

@@ -54,16 +54,15 @@ async def test_what_the_database_says_reaches_nobody(user: NamedClient, database
 
 
 async def test_what_nobody_foresaw_is_500_without_particulars(user: NamedClient, database: Database) -> None:
-    """A function that somebody replaced by one that answers nothing."""
+    """A function that somebody replaced by one that answers something else."""
     connection = await asyncpg.connect(database.owner_dsn)
-    original = await connection.fetchval("SELECT pg_get_functiondef('session.create_named_session'::regproc)")
+    original = await connection.fetchval("SELECT pg_get_functiondef('session.delete_named_session'::regproc)")
     await connection.execute(
-        """CREATE OR REPLACE FUNCTION session.create_named_session(p_user_id INTEGER, p_title TEXT)
-           RETURNS TABLE (new_id UUID, new_epoch BIGINT)
-           AS 'SELECT NULL::uuid, NULL::bigint WHERE FALSE' LANGUAGE sql"""
+        """CREATE OR REPLACE FUNCTION session.delete_named_session(p_user_id INTEGER, p_title TEXT) RETURNS TEXT
+           AS $$ SELECT 'something else' $$ LANGUAGE sql"""
     )
     try:
-        status, body = await user.call("POST", "/", json={"title": "A"})
+        status, body = await user.call("DELETE", "/A")
         assert status == 500
         assert body == {"detail": "Internal Server Error"}
     finally:
