@@ -21,7 +21,7 @@ test: $(VENV)/.dev
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not image" --ignore=tests/acceptance
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not image" --ignore=tests/acceptance
 	$(BIN)/python -m pytest -q tests/acceptance
 endif
 

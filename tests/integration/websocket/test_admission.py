@@ -16,20 +16,24 @@ from tests.support.service import Service, bearer
 from tests.support.stalls import Stalls
 from tests.support.websocket_client import Client, connect
 
-CLIENTS = 500
+CLIENTS = 300
 # So few set-ups at a time that none waits for PostgreSQL in vain, however slow the machine.
-LIMITS = AdmissionLimits(setups=40, rate=RateLimits(floor_per_s=100.0, ceiling_per_s=200.0))
+LIMITS = AdmissionLimits(setups=20, rate=RateLimits(floor_per_s=50.0, ceiling_per_s=150.0))
 # The clients, the pod and the exchange share one event loop here, so this is far more than admission itself costs;
-# 500 set-ups that all went ahead at once would hold the loop for longer.
+# 300 set-ups that all went ahead at once would hold the loop for longer.
 LONGEST_PAUSE_S = 5.0
 ALL_WITHIN_S = 180.0
 
 
 class Storm:
-    """Clients that come at once, and come back when they are told to. ``waits_s``: what the refused were told."""
+    """Clients that come at once, and come back when they are told to.
+
+    ``waits_s``: what the refused were told. ``failed``: set-ups that were admitted, and could not be made.
+    """
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self.waits_s: list[int] = []
+        self.failed = 0
         self._http = http
         self._over = asyncio.Event()
         self._connected = 0
@@ -40,7 +44,12 @@ class Storm:
         while True:
             try:
                 async with self._http.ws_connect("/ws?deviceId=device-1", headers=headers) as socket:
-                    assert (await socket.receive_json(loads=msgspec.json.decode))["type"] == "connected"
+                    first = await socket.receive_json(loads=msgspec.json.decode)
+                    if first["type"] == "error" and first["errorCode"] == "SERVICE_UNAVAILABLE":
+                        self.failed += 1  # the machine stood still for longer than a statement may take
+                        await asyncio.sleep(1 + random.random())
+                        continue
+                    assert first["type"] == "connected"
                     self._connected += 1
                     if self._connected == CLIENTS:
                         self.all_connected.set()
@@ -97,6 +106,7 @@ async def test_a_storm_is_admitted_bit_by_bit_while_a_live_socket_goes_on(
             registry.get_sample_value("session_admission_refused_total", {"reason": reason}) or 0
             for reason in (RefusalReason.RATE, RefusalReason.SETUPS)
         )
+    assert storm.failed <= 2 * LIMITS.setups, "those under way at one or two stalls"
     assert storm.waits_s, "a storm above the rate is refused in part"
     assert refused == len(storm.waits_s)
     assert min(storm.waits_s) >= 1
