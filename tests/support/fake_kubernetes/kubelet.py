@@ -133,8 +133,10 @@ class ProcessContainers:
             self._processes[uid] = await SimulatorProcess.start({**self._environ, **given, **place})
 
     async def stop(self, uid: str) -> None:
-        if (process := self._processes.pop(uid, None)) is not None:
+        """Kept until it has ended: of a stop that is cut short ``stop_all`` does the rest."""
+        if (process := self._processes.get(uid)) is not None:
             await process.stop()
+            self._processes.pop(uid, None)
 
     async def stop_all(self) -> None:
         await asyncio.gather(*(self.stop(uid) for uid in list(self._processes)))
