@@ -69,10 +69,6 @@ class StartQueue:
             return None
         return await self._repository.place(simulator.simulator_id)
 
-    def slot_freed(self) -> None:
-        """Something may have given its slot back: look at once who is next."""
-        self._freed.set()
-
     async def run(self) -> None:
         """Fill the slots that are freed here. Runs until it is cancelled; what fails is the round's to find."""
         while True:
