@@ -72,6 +72,7 @@ lock:
 	$(LOCK) --extra local --extra build --output-file requirements.lock
 	$(LOCK) --extra local --extra build --extra dev --extra bench --output-file requirements-dev.lock
 	$(LOCK) --extra build --constraint requirements.lock --output-file requirements-image.lock
+	$(LOCK:pyproject.toml=) --group pyproject.toml:browser --output-file requirements-browser.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info client/build client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
