@@ -79,6 +79,22 @@ _UNUSABLE = (
 )
 
 
+def connection_options(settings: DatabaseSettings) -> dict[str, Any]:
+    """What each connection of a pod is made with: where to, as whom, and the limits of its waits."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        "password": settings.password or None,
+        "database": settings.name,
+        "ssl": False if settings.sslmode == "disable" else settings.sslmode,
+        "timeout": CONNECT_TIMEOUT_S,
+        "command_timeout": COMMAND_TIMEOUT_S,
+        # UTC everywhere; jit costs more than it gives for statements of a millisecond.
+        "server_settings": {"application_name": "session-service", "timezone": "UTC", "jit": "off"},
+    }
+
+
 class Postgres:
     """A pool of connections with limits. Create with ``open``, end with ``close``."""
 
@@ -90,23 +106,13 @@ class Postgres:
 
     async def open(self) -> None:
         """Open the pool without connections: a pod starts, and says it is not ready, while PostgreSQL is away."""
-        settings = self._settings
         self._pool = await asyncpg.create_pool(
-            host=settings.host,
-            port=settings.port,
-            user=settings.user,
-            password=settings.password or None,
-            database=settings.name,
-            ssl=False if settings.sslmode == "disable" else settings.sslmode,
+            **connection_options(self._settings),
             min_size=0,
-            max_size=settings.max_connections,
+            max_size=self._settings.max_connections,
             max_inactive_connection_lifetime=300,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
             init=_register_json,
             reset=_keep_state,
-            # UTC everywhere; jit costs more than it gives for statements of a millisecond.
-            server_settings={"application_name": "session-service", "timezone": "UTC", "jit": "off"},
         )
 
     async def warm_up(self) -> None:

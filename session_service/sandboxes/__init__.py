@@ -1,0 +1,1 @@
+"""Sandbox sessions for services (docs/sandbox-sessions.md): the inbox over HTTP, its waiters, changes and upkeep."""
