@@ -25,12 +25,14 @@ from session_service.clients.kubernetes import KubernetesClient
 from session_service.clients.kubernetes_access import load_access
 from session_service.config import Settings, ShutdownPolicy, SimulatorBackendName
 from session_service.database.manager import DatabaseManager
+from session_service.database.notifications import NotificationListener
 from session_service.domain.events import EventType
 from session_service.errors import DatabaseUnavailableError, UnavailableError
 from session_service.named_sessions.cache import ActiveSessionCache
 from session_service.named_sessions.cache_trust import CacheTrust
 from session_service.named_sessions.service import NamedSessionService
 from session_service.named_sessions.upkeep import LOOK_EVERY_S, REPAIR_EVERY_S, CacheUpkeep
+from session_service.sandboxes.inbox_listener import INBOX_CHANNEL, InboxListener
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -142,6 +144,7 @@ class SessionServer:
         self._backend = _backend(settings, self._environ, self._database, metrics)
         self._build_sessions(loop.time)
         self._build_named_sessions(loop.time)
+        self._build_sandboxes()
         self._build_websockets(loop.time)
         self._health = HealthState(
             server.pod_name,
@@ -253,6 +256,10 @@ class SessionServer:
             repository, cache, trust, self._active_sessions, self.metrics, clock=clock
         )
 
+    def _build_sandboxes(self) -> None:
+        self._inbox_notifications = NotificationListener(self._settings.database, INBOX_CHANNEL)
+        self._inbox = InboxListener(self._inbox_notifications)
+
     def _build_websockets(self, clock: Callable[[], float]) -> None:
         self._streams = StreamManager(
             self._exchange,
@@ -349,6 +356,7 @@ class SessionServer:
         guard.spawn("simulator_watch", self._reconciler.watch())
         guard.spawn("event_outbox", database.events.run_outbox())
         guard.spawn("event_inbox", database.events.run_inbox())
+        guard.spawn("sandbox_inbox", self._inbox_notifications.run())
 
     def _start_sweeps(self) -> None:
         """The rounds that one pod makes for all."""
@@ -387,6 +395,7 @@ class SessionServer:
                 is_last = await self._drain(reason)
         except Exception:  # whatever it is, the pod ends; its row and its simulators are the next one's
             log.exception("drain_failed")
+        self._inbox.release_all()
         await self._step("sockets", self._websockets.close, limit_s=2 * STEP_LIMIT_S)
         self.metrics.drain_seconds.set(time.monotonic() - started)
         await self._step("background loops", self._guard.close)
@@ -409,6 +418,7 @@ class SessionServer:
         log.info("pod_draining", pod_id=self._pod_id(), last_pod=is_last)
         # Endpoints take time to leave the load balancers: until then connections are served as ever.
         await asyncio.sleep(self._settings.pod.drain_delay_s)
+        self._inbox.release_all()
         return await self._cleanup_pod_sessions(is_last, reason)
 
     async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> bool | None:
