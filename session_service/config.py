@@ -74,6 +74,11 @@ class AuthMode(StrEnum):
     SERVICE = "service"  # AUTH_SERVICE_URL is asked
 
 
+class BrowserPage(StrEnum):
+    OFF = "off"
+    ON = "on"  # GET / is the trading page
+
+
 class QueryToken(StrEnum):
     REFUSE = "refuse"
     ALLOW = "allow"
@@ -103,6 +108,7 @@ def _setting(
 
 
 _PORT = "a port number, 1 to 65535"
+_LOCAL_URL = re.compile(r"http://127\.0\.0\.1:\d{1,5}")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -130,6 +136,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         _setting("CORS_ALLOWED_ORIGINS", "origins such as https://app.example.com, separated by commas, or *"),
     ] = ()
+    browser_page: Annotated[BrowserPage, _setting("BROWSER_PAGE", "on or off")] = BrowserPage.OFF
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,6 +260,16 @@ class PodSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_window_s: Annotated[float, _setting("DRAIN_WINDOW_SECONDS", "seconds, 0 to 3600", ge=0, le=3600)] = 20.0
 
 
+class LocalRunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a local run tells its own pods, for the page (docs/local-run.md#local-control). Refused in production."""
+
+    control_url: Annotated[str | None, _setting("LOCAL_CONTROL_URL", "an http URL of 127.0.0.1, with a port")] = None
+    control_key: Annotated[str | None, _setting("LOCAL_CONTROL_KEY", "a secret", secret=True)] = None
+    pod_urls: Annotated[
+        tuple[str, ...], _setting("LOCAL_POD_URLS", "http URLs of 127.0.0.1, with a port, separated by commas")
+    ] = ()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a pod is configured by, grouped by who needs it."""
 
@@ -266,6 +283,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     websocket: WebSocketSettings = WebSocketSettings()
     simulator: SimulatorSettings = SimulatorSettings()
     pod: PodSettings = PodSettings()
+    local_run: LocalRunSettings = LocalRunSettings()
 
 
 class EffectiveValue(msgspec.Struct, frozen=True):
@@ -392,6 +410,7 @@ def check_for_serving(settings: Settings) -> None:
         if settings.redis.password in DOCUMENTED_SECRETS:
             raise ConfigurationError("REDIS_PASSWORD", "a password of your own in production", "a documented default")
         check_sandbox_password(settings)
+    _check_local_run(settings)
     for network in server.trusted_proxies:
         try:
             ipaddress.ip_network(network, strict=False)
@@ -432,6 +451,25 @@ def check_secret_key(settings: Settings) -> None:
             raise ConfigurationError(variable, must_be, "a documented default")
         if secret and len(secret.encode()) < MINIMUM_SECRET_BYTES:
             raise ConfigurationError(variable, must_be, f"{len(secret.encode())} bytes long")
+
+
+def _check_local_run(settings: Settings) -> None:
+    """Whoever may call the local run's control can sign in as anybody: it is on this machine, or not at all."""
+    local_run = settings.local_run
+    given = {
+        "LOCAL_CONTROL_URL": [local_run.control_url] if local_run.control_url else [],
+        "LOCAL_POD_URLS": list(local_run.pod_urls),
+    }
+    for variable, urls in given.items():
+        if urls and settings.server.environment is Environment.PRODUCTION:
+            raise ConfigurationError(variable, "absent in production", ",".join(urls))
+        for url in urls:
+            if _LOCAL_URL.fullmatch(url) is None:
+                raise ConfigurationError(variable, "http://127.0.0.1:PORT", repr(url))
+    if local_run.control_url and not local_run.control_key:
+        raise ConfigurationError("LOCAL_CONTROL_KEY", "set where LOCAL_CONTROL_URL is")
+    if local_run.control_url and not local_run.pod_urls:
+        raise ConfigurationError("LOCAL_POD_URLS", "set where LOCAL_CONTROL_URL is")
 
 
 def _check_url(variable: str, url: str | None) -> None:

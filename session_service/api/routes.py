@@ -8,9 +8,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from session_service.api.authentication import AuthenticatedHandler, authenticated
+from session_service.api.browser_page import page_routes
 from session_service.api.cors import setup_cors
 from session_service.api.docs import docs_routes
 from session_service.api.health import HealthHandlers, HealthState
+from session_service.api.local_handlers import LocalHandlers
 from session_service.api.metrics_endpoint import metrics_handler
 from session_service.api.middleware import (
     add_common_headers,
@@ -26,11 +28,12 @@ from session_service.api.named_session_handlers import (
     handle_missing_slash,
 )
 from session_service.api.order_handlers import OrderHandlers
+from session_service.api.page_files import built_page
 from session_service.api.responses import MAX_BODY_BYTES
 from session_service.api.session_handlers import SessionHandlers
 from session_service.api.simulator_handlers import SimulatorHandlers
 from session_service.clients.auth import AuthClient
-from session_service.config import Settings
+from session_service.config import BrowserPage, Settings
 from session_service.named_sessions.service import NamedSessionService
 from session_service.sessions.manager import SessionManager
 from session_service.telemetry.metrics import Metrics
@@ -72,6 +75,7 @@ def build_app(
             *_simulator_routes(auth, SimulatorHandlers(sessions)),
             *_order_routes(auth, OrderHandlers(sessions)),
             *_named_session_routes(auth, NamedSessionHandlers(named_sessions)),
+            *(_local_routes(auth, LocalHandlers(websockets)) if settings.local_run.control_url else ()),
             # The stream reads its token as a WebSocket does, by WEBSOCKET_QUERY_TOKEN's rule.
             web.get("/api/sessions/{session_id}/events", websockets.handle_event_stream, allow_head=False),
         ]
@@ -81,6 +85,8 @@ def build_app(
     if settings.server.metrics_port is None:
         app.router.add_get("/metrics", metrics_handler(metrics))
     app.router.add_routes(docs_routes())
+    if settings.server.browser_page is BrowserPage.ON:
+        app.router.add_routes(page_routes(built_page(), settings.local_run))
     setup_cors(app, rest, settings.server.cors_allowed_origins)
     return app
 
@@ -134,6 +140,10 @@ def _named_session_routes(auth: AuthClient, handlers: NamedSessionHandlers) -> S
         web.post(path, handle_missing_slash),
         web.get(f"{path}/active/", handle_extra_slash),
     ]
+
+
+def _local_routes(auth: AuthClient, handlers: LocalHandlers) -> Sequence[web.RouteDef]:
+    return [_route(auth, "POST", "/api/local/connections/{client_id}/cut", handlers.handle_cut)]
 
 
 def _operation_routes(handlers: HealthHandlers) -> Sequence[web.RouteDef]:

@@ -555,6 +555,13 @@ class WebSocketManager:
             connection.send(outgoing)
             connection.close(CloseCode.SESSION_GONE, reason)
 
+    def cut(self, user_id: str, client_id: str) -> int:
+        """Drop this user's connections of this client id without a close frame, as a network does; how many."""
+        found = [one for one in self.registry.of_user(user_id) if one.client_id == client_id and not one.is_leaving()]
+        for connection in found:
+            connection.abort()
+        return len(found)
+
     async def sweep(self) -> None:
         """Close what is silent, unauthenticated or past its token; comment on quiet event streams; count messages.
 

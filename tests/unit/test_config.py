@@ -26,6 +26,7 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "LOG_FORMAT": ("log.format", "console", "console", ("text",)),
     "TRUSTED_PROXIES": ("server.trusted_proxies", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1"), ()),
     "CORS_ALLOWED_ORIGINS": ("server.cors_allowed_origins", "https://a,*", ("https://a", "*"), ()),
+    "BROWSER_PAGE": ("server.browser_page", "on", "on", ("yes", "true", "1")),
     "DB_HOST": ("database.host", "db", "db", ()),
     "DB_PORT": ("database.port", "6432", 6432, ("x", "0")),
     "DB_NAME": ("database.name", "d", "d", ()),
@@ -71,9 +72,19 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "POD_LEASE_SECONDS": ("pod.lease_s", "1", 1.0, ("0.5", "301")),
     "DRAIN_DELAY_SECONDS": ("pod.drain_delay_s", "0", 0.0, ("-1", "301")),
     "DRAIN_WINDOW_SECONDS": ("pod.drain_window_s", "3600", 3600.0, ("3601", "x")),
+    "LOCAL_CONTROL_URL": ("local_run.control_url", "http://127.0.0.1:1", "http://127.0.0.1:1", ()),
+    "LOCAL_CONTROL_KEY": ("local_run.control_key", "k", "k", ()),
+    "LOCAL_POD_URLS": ("local_run.pod_urls", "http://a,http://b", ("http://a", "http://b"), ()),
+}
+# As the local run sets them for its pods.
+LOCAL_RUN = {
+    "LOCAL_CONTROL_URL": "http://127.0.0.1:7001",
+    "LOCAL_CONTROL_KEY": "key-of-this-run",
+    "LOCAL_POD_URLS": "http://127.0.0.1:8080,http://127.0.0.1:8081",
 }
 SECRETS = {
     "DB_PASSWORD",
+    "LOCAL_CONTROL_KEY",
     "MIGRATE_DB_PASSWORD",
     "REDIS_PASSWORD",
     "SANDBOX_DB_PASSWORD",
@@ -224,6 +235,13 @@ def test_a_pod_on_kubernetes_is_served() -> None:
         ({"ENVIRONMENT": "production", "DB_PASSWORD": "sessionpass123"}, "DB_PASSWORD"),
         ({"ENVIRONMENT": "production", "SANDBOX_DB_PASSWORD": "sessionpass123"}, "SANDBOX_DB_PASSWORD"),
         ({"ENVIRONMENT": "production", "REDIS_PASSWORD": "password"}, "REDIS_PASSWORD"),
+        ({"ENVIRONMENT": "production", **LOCAL_RUN}, "LOCAL_CONTROL_URL"),
+        ({"ENVIRONMENT": "production", "LOCAL_POD_URLS": "http://127.0.0.1:8080"}, "LOCAL_POD_URLS"),
+        ({**LOCAL_RUN, "LOCAL_CONTROL_URL": "http://10.0.0.1:7001"}, "LOCAL_CONTROL_URL"),
+        ({**LOCAL_RUN, "LOCAL_CONTROL_URL": "http://127.0.0.1:7001/path"}, "LOCAL_CONTROL_URL"),
+        ({**LOCAL_RUN, "LOCAL_POD_URLS": "http://127.0.0.1:8080,http://localhost:8081"}, "LOCAL_POD_URLS"),
+        ({**LOCAL_RUN, "LOCAL_CONTROL_KEY": ""}, "LOCAL_CONTROL_KEY"),
+        ({**LOCAL_RUN, "LOCAL_POD_URLS": ""}, "LOCAL_POD_URLS"),
     ],
 )
 def test_what_does_not_go_together_is_refused(environ: dict[str, str], variable: str) -> None:
@@ -238,6 +256,10 @@ def test_a_strong_production_configuration_is_served() -> None:
     config.check_for_serving(
         config.load({**SERVING, "ENVIRONMENT": "production", "DB_PASSWORD": "of our own"}).settings
     )
+
+
+def test_what_a_local_run_tells_its_pods_is_served() -> None:
+    config.check_for_serving(config.load({**SERVING, **LOCAL_RUN}).settings)
 
 
 # --- .env ---------------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_every_page_that_the_code_names_exists() -> None:
     named = {
         name
         for path in [*code, ROOT / "Makefile"]
-        if path.suffix in {".py", ".sql", ""}
+        if path.is_file() and path.suffix in {".py", ".sql", ""}
         for name in re.findall(r"\bdocs/[\w-]+\.md\b", read(path))
     }
     assert len(named) > 5
