@@ -22,6 +22,7 @@ from session_service.websocket.streams import Attachment
 from session_service.websocket.traffic import Traffic
 from session_service.wire.client_frames import close_frame, pong_frame
 from session_service.wire.close_codes import CloseCode
+from session_service.wire.event_stream import KEEP_ALIVE
 from session_service.wire.exchange_frames import ExchangeFrame
 from session_service.wire.messages import ClientMessage, Command, UnreadableMessage
 from session_service.wire.protocol import Action, AnswerPing, CloseSocket, Deliver, Refuse, SocketProtocol
@@ -293,7 +294,7 @@ class EventStreamConnection(ClientConnection):
             self.close(CloseCode.TOKEN_INVALID, "the token has expired")
         elif now_s >= self._next_comment_s:
             self._next_comment_s = now_s + self._comment_interval_s
-            self._write(self._chunk(b": keep-alive\n\n"))
+            self._write(self._chunk(KEEP_ALIVE))
 
     def send(self, outgoing: Outgoing) -> None:
         if self.close_code is None:

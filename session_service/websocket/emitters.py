@@ -11,8 +11,9 @@ from session_service.domain.market import Position
 from session_service.domain.quality import Quality
 from session_service.domain.session import Session
 from session_service.domain.simulator import Simulator, SimulatorStatus, shown_status
-from session_service.errors import SessionServiceError
+from session_service.errors import ErrorCode, SessionServiceError
 from session_service.websocket.session_entry import SessionEntry
+from session_service.wire.event_stream import event_text
 from session_service.wire.frames import text_frame
 from session_service.wire.messages import (
     Connected,
@@ -57,7 +58,7 @@ class Outgoing:
     def event_stream(self) -> bytes:
         """No ``id``: only exchange data advances a client."""
         if self._event_stream is None:
-            self._event_stream = b"event: %b\ndata: %b\n\n" % (self.type.encode(), self._payload)
+            self._event_stream = event_text(self.type.encode(), self._payload)
         return self._event_stream
 
 
@@ -184,7 +185,7 @@ class Emitters:
         status: str,
         filled_quantity: int,
         average_price: float,
-        rejected_code: str | None = None,
+        rejected_code: ErrorCode | None = None,
         reason: str | None = None,
     ) -> Outgoing:
         return Outgoing(
@@ -202,7 +203,7 @@ class Emitters:
             )
         )
 
-    def failure(self, request_id: str, code: str, error: str, field: str | None = None) -> Outgoing:
+    def failure(self, request_id: str, code: ErrorCode, error: str, field: str | None = None) -> Outgoing:
         return Outgoing(
             Result(timestamp=now_ms(), request_id=request_id, success=False, code=code, error=error, field=field)
         )
