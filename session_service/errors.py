@@ -104,6 +104,16 @@ class AuthenticationError(SessionServiceError):
         self.reason = reason
 
 
+class ForbiddenError(SessionServiceError):
+    """The caller is known, and the token lacks the ``scope`` that the call needs."""
+
+    code = ErrorCode.FORBIDDEN
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The token lacks the scope {scope}")
+        self.scope = scope
+
+
 class OriginNotAllowedError(SessionServiceError):
     code = ErrorCode.ORIGIN_NOT_ALLOWED
 

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 
 from session_service.clients.auth import AuthClient
 from session_service.domain.identity import Identity
-from session_service.errors import AuthenticationError
+from session_service.errors import AuthenticationError, ForbiddenError
 from session_service.wire.request_headers import bearer_token
 
 AuthenticatedHandler = Callable[[web.Request, Identity], Awaitable[web.StreamResponse]]
@@ -33,3 +33,14 @@ def authenticated(auth: AuthClient, handler: AuthenticatedHandler) -> Handler:
         return await handler(request, identity)
 
     return authenticate
+
+
+def with_scope(scope: str, handler: AuthenticatedHandler) -> AuthenticatedHandler:
+    """A handler for callers whose token has ``scope``; it raises ForbiddenError for others."""
+
+    async def checked(request: web.Request, identity: Identity) -> web.StreamResponse:
+        if scope not in identity.scopes:
+            raise ForbiddenError(scope)
+        return await handler(request, identity)
+
+    return checked
