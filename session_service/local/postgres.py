@@ -23,8 +23,9 @@ from urllib.parse import quote
 
 from session_service.aiokit import process_table
 from session_service.aiokit.child_process import Account, ChildProcess, can_execute, ended_because
+from session_service.database.postgres_programs import PostgresPrograms
 from session_service.errors import ConfigurationError
-from session_service.local.binaries import PostgresPrograms, copy_postgres
+from session_service.local.binaries import copy_postgres
 from session_service.local.files import (
     PRIVATE_DIRECTORY,
     last_lines,

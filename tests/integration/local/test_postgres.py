@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from session_service.aiokit import process_table
+from session_service.database.postgres_programs import PostgresPrograms
 from session_service.errors import ConfigurationError
-from session_service.local.binaries import PostgresPrograms, find_postgres
+from session_service.local.binaries import find_postgres
 from session_service.local.postgres import EmbeddedPostgres
 
 Make = Callable[..., EmbeddedPostgres]
