@@ -1,4 +1,4 @@
-"""``GET /openapi.json``, and ``GET /docs``: a page of our own that shows it, without anything from elsewhere."""
+"""``GET /openapi.json`` and ``GET /asyncapi.json``, and ``GET /docs``: a page of our own that shows the former."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 import msgspec
 from aiohttp import web
 
-from session_service.api.openapi import build_document
+from session_service.api import asyncapi, openapi
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -23,10 +23,10 @@ _PAGE_FILES = {
 
 def docs_routes() -> Sequence[web.RouteDef]:
     """The routes, with every body read and encoded once."""
-    document = msgspec.json.encode(build_document())
     assets = files("session_service.api") / "assets"
     return [
-        web.get("/openapi.json", _serve(document, "application/json")),
+        web.get("/openapi.json", _serve(msgspec.json.encode(openapi.build_document()), "application/json")),
+        web.get("/asyncapi.json", _serve(msgspec.json.encode(asyncapi.build_document()), "application/json")),
         *(
             web.get(path, _serve((assets / name).read_bytes(), content_type))
             for path, (name, content_type) in _PAGE_FILES.items()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
 from session_service import __version__
 from session_service.api.errors import PUBLIC_ERRORS
 from session_service.api.health import Liveness, Readiness
+from session_service.api.json_schemas import REF, Schema, component_schemas
 from session_service.domain.named_session import MAX_TITLE_LENGTH
 from session_service.domain.session import SessionStatus
 from session_service.errors import ErrorCode
@@ -34,10 +34,6 @@ from session_service.wire.rest import (
     StartSimulatorRequest,
     SubmitOrderRequest,
 )
-
-_REF = "#/components/schemas/{name}"
-
-Schema = dict[str, Any]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -445,6 +441,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="GET",
+        path="/asyncapi.json",
+        tag=_OPERATIONS,
+        operation_id="asyncapi",
+        summary="The WebSocket's messages",
+        replies={200: Reply("AsyncAPI 3.0", "Object")},
+        authenticated=False,
+    ),
+    Operation(
+        method="GET",
         path="/docs",
         tag=_OPERATIONS,
         operation_id="docs",
@@ -523,17 +528,17 @@ _WRITTEN_SCHEMAS: Mapping[str, Schema] = {
     "SessionAnswer": {
         "type": "object",
         "required": ["success", "session"],
-        "properties": {"success": {"const": True}, "session": {"$ref": _REF.format(name="Session")}},
+        "properties": {"success": {"const": True}, "session": {"$ref": REF.format(name="Session")}},
     },
     "SessionsAnswer": {
         "type": "object",
         "required": ["success", "sessions"],
         "properties": {
             "success": {"const": True},
-            "sessions": {"type": "array", "items": {"$ref": _REF.format(name="Session")}},
+            "sessions": {"type": "array", "items": {"$ref": REF.format(name="Session")}},
         },
     },
-    "NamedSessions": {"type": "array", "items": {"$ref": _REF.format(name="SessionRead")}},
+    "NamedSessions": {"type": "array", "items": {"$ref": REF.format(name="SessionRead")}},
     "ActiveSessionId": {"type": "string", "format": "uuid"},
     "EventStream": {"type": "string", "description": "text/event-stream (HTML §9.2)"},
     "Text": {"type": "string"},
@@ -654,7 +659,7 @@ def _with_headers(status: int, description: str, body: type[msgspec.Struct]) -> 
 
 
 def _ref(body: type[msgspec.Struct] | str) -> Schema:
-    return {"$ref": _REF.format(name=body if isinstance(body, str) else body.__name__)}
+    return {"$ref": REF.format(name=body if isinstance(body, str) else body.__name__)}
 
 
 def _schemas() -> dict[str, Schema]:
@@ -665,17 +670,4 @@ def _schemas() -> dict[str, Schema]:
         for reply in operation.replies.values():
             if isinstance(reply.body, type):
                 types[reply.body] = None
-    _, components = msgspec.json.schema_components(types, ref_template=_REF)
-    return {**{name: _as_json_schema(schema) for name, schema in components.items()}, **_WRITTEN_SCHEMAS}
-
-
-def _as_json_schema(value: Any) -> Any:
-    r"""Python's ``\Z`` (end of the text) is ECMA 262's ``$``, which JSON Schema's patterns are written in."""
-    if isinstance(value, dict):
-        return {
-            key: item.removesuffix(r"\Z") + "$"
-            if key == "pattern" and isinstance(item, str) and item.endswith(r"\Z")
-            else _as_json_schema(item)
-            for key, item in value.items()
-        }
-    return [_as_json_schema(item) for item in value] if isinstance(value, list) else value
+    return {**component_schemas(types), **_WRITTEN_SCHEMAS}

@@ -44,6 +44,11 @@ def is_sendable(code: int) -> bool:
     return code in _PEER_MAY_SEND or 3000 <= code <= 4999
 
 
+def may_reconnect(code: int | None) -> bool:
+    """Whether a client may come back after this code; None: the connection was lost without one."""
+    return code is None or not 4500 <= code <= 4999
+
+
 def refusal_code(error: SessionServiceError) -> CloseCode:
     """The close code that stands for an error which ends a connection's set-up after the upgrade."""
     if isinstance(error, AuthenticationError):

@@ -7,23 +7,29 @@ from collections.abc import Sequence
 import msgspec
 
 from session_service.domain.market import MarketUpdate, OrderUpdate, Portfolio, Quote
+from session_service.wire.event_stream import event_text
+from session_service.wire.fields import SequenceNumber
 from session_service.wire.frames import text_frame
 
 
-class _Data(msgspec.Struct, rename="camel", gc=False):
+class ExchangeContent(msgspec.Struct, rename="camel", gc=False):
+    """What has changed, or with a snapshot everything. ``timestamp``: the simulator's clock, ms since 1970."""
+
     timestamp: int
     market_data: tuple[Quote, ...]
     order_updates: tuple[OrderUpdate, ...]
     portfolio: Portfolio | None
 
 
-class _ExchangeData(msgspec.Struct, rename="camel", tag_field="type", tag="exchange_data", gc=False):
+class ExchangeData(msgspec.Struct, rename="camel", tag_field="type", tag="exchange_data", gc=False):
+    """The updates ``from_sequence`` … ``sequence`` of ``epoch``. ``timestamp``: ms since 1970."""
+
     timestamp: int
-    epoch: int
-    from_sequence: int
-    sequence: int
+    epoch: SequenceNumber
+    from_sequence: SequenceNumber
+    sequence: SequenceNumber
     snapshot: bool
-    data: _Data
+    data: ExchangeContent
 
 
 _encode = msgspec.json.Encoder().encode
@@ -74,10 +80,8 @@ class ExchangeFrame:
             if self._parts:
                 self._event_stream = b"".join([part.event_stream for part in self._parts])
             else:
-                self._event_stream = b"event: exchange_data\nid: %d:%d\ndata: %b\n\n" % (
-                    self.epoch,
-                    self.sequence,
-                    self._payload,
+                self._event_stream = event_text(
+                    b"exchange_data", self._payload, b"%d:%d" % (self.epoch, self.sequence)
                 )
         return self._event_stream
 
@@ -85,13 +89,13 @@ class ExchangeFrame:
 def exchange_frame(update: MarketUpdate, now_ms: int) -> ExchangeFrame:
     """Encode one update. ``now_ms``: the frame's ``timestamp``, milliseconds since 1970."""
     payload = _encode(
-        _ExchangeData(
+        ExchangeData(
             now_ms,
             update.epoch,
             update.from_sequence,
             update.sequence,
             update.snapshot,
-            _Data(update.timestamp_ms, update.quotes, update.order_updates, update.portfolio),
+            ExchangeContent(update.timestamp_ms, update.quotes, update.order_updates, update.portfolio),
         )
     )
     return ExchangeFrame(update.epoch, update.from_sequence, update.sequence, update.snapshot, payload)

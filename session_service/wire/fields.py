@@ -11,6 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from session_service.domain.market import MAX_SEQUENCE
 from session_service.domain.simulator import MAX_CASH, MAX_SYMBOLS
 
 MAX_ID_LENGTH = 255
@@ -54,6 +55,7 @@ Cash = Annotated[float, Meta(gt=0, le=MAX_CASH)]
 # A number with an integral value, 10 and 10.0 alike: JSON knows no integers (RFC 8259 §6).
 Quantity = Annotated[float, Meta(ge=1, le=MAX_QUANTITY, multiple_of=1)]
 Price = Annotated[float, Meta(gt=0, le=MAX_CASH)]
+SequenceNumber = Annotated[int, Meta(ge=0, le=MAX_SEQUENCE)]
 Attempt = Annotated[
     int, Meta(ge=0, le=MAX_QUANTITY, description="The client's count of connections; a larger one is newer")
 ]

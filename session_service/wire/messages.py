@@ -8,15 +8,14 @@ since 1970. The same server messages go out as server-sent events. ``exchange_da
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-from session_service.domain.market import MAX_SEQUENCE
 from session_service.domain.quality import Quality
-from session_service.domain.session import MAX_CONNECTIONS_PER_SESSION
-from session_service.domain.simulator import MAX_SYMBOLS, OrderType, Side
+from session_service.domain.session import MAX_CONNECTIONS_PER_SESSION, SessionStatus
+from session_service.domain.simulator import MAX_SYMBOLS, OrderType, Side, SimulatorStatus
 from session_service.errors import ErrorCode
 from session_service.wire.fields import (
     MAX_ID_LENGTH,
@@ -25,6 +24,7 @@ from session_service.wire.fields import (
     Price,
     Quantity,
     RequestId,
+    SequenceNumber,
     Symbol,
     Symbols,
     in_words,
@@ -35,7 +35,7 @@ SymbolText = Annotated[str, Meta(min_length=1, max_length=32)]
 SymbolFilter = Annotated[list[SymbolText], Meta(max_length=MAX_SYMBOLS)]
 ObjectId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Token = Annotated[str, Meta(min_length=1, max_length=8192)]
-SequenceNumber = Annotated[int, Meta(ge=0, le=MAX_SEQUENCE)]
+SessionVerdict = Literal["valid", "invalid"]
 
 
 # --- client → server -------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ class _ClientMessage(msgspec.Struct, tag_field="type", rename="camel", kw_only=T
 
 
 class Heartbeat(_ClientMessage, tag="heartbeat"):
-    """``connection_quality`` and ``sequence`` are the client's view, for its own logs; nothing depends on them."""
+    """``connectionQuality`` and ``sequence`` are the client's view, for its own logs; nothing depends on them."""
 
     timestamp: int | float  # the client's own clock, echoed as it came
     device_id: DeviceId
@@ -55,7 +55,7 @@ class Heartbeat(_ClientMessage, tag="heartbeat"):
 
 
 class Reconnect(_ClientMessage, tag="reconnect"):
-    """``session_token`` is accepted and not read: the socket's own token counts."""
+    """``sessionToken`` is accepted and not read: the socket's own token counts."""
 
     request_id: RequestId
     device_id: DeviceId
@@ -132,7 +132,7 @@ Command = (
 )
 ClientMessage = Heartbeat | ConnectionQualityReport | Authenticate | Command
 
-_TYPES: tuple[type[_ClientMessage], ...] = (
+CLIENT_MESSAGES: tuple[type[_ClientMessage], ...] = (
     Heartbeat,
     ConnectionQualityReport,
     Authenticate,
@@ -145,7 +145,7 @@ _TYPES: tuple[type[_ClientMessage], ...] = (
     SubmitOrder,
     CancelOrder,
 )
-CLIENT_MESSAGE_TYPES = frozenset(str(struct.__struct_config__.tag) for struct in _TYPES)
+CLIENT_MESSAGE_TYPES = frozenset(str(struct.__struct_config__.tag) for struct in CLIENT_MESSAGES)
 ANSWERED_BY_RESULT = CLIENT_MESSAGE_TYPES - {"heartbeat", "connection_quality", "authenticate"}
 
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
@@ -234,10 +234,10 @@ class Connected(ServerMessage, tag="connected"):
     session_id: str
     is_new: bool
     pod_name: str
-    epoch: int | None  # where this socket continues; None: unknown, a snapshot will say
-    sequence: int | None
+    epoch: SequenceNumber | None  # where this socket continues; None: unknown, a snapshot will say
+    sequence: SequenceNumber | None
     resumed: bool
-    simulator_status: str
+    simulator_status: SimulatorStatus
     heartbeat_interval_ms: int
     expires_at: str  # RFC 3339
     limits: Limits
@@ -248,8 +248,8 @@ class HeartbeatAck(ServerMessage, tag="heartbeat_ack"):
     client_timestamp: int | float
     device_id: str
     device_id_valid: bool
-    session_status: str  # "valid" or "invalid"
-    simulator_status: str
+    session_status: SessionVerdict
+    simulator_status: SimulatorStatus
     connection_quality: Quality
     reconnect_recommended: bool
 
@@ -261,17 +261,17 @@ class ReconnectResult(ServerMessage, tag="reconnect_result"):
     message: str
     device_id: str
     device_id_valid: bool
-    session_status: str
-    simulator_status: str
+    session_status: SessionVerdict
+    simulator_status: SimulatorStatus
     resumed: bool
 
 
 class SimulatorStatusMessage(ServerMessage, tag="simulator_status", omit_defaults=True):
     TYPE: ClassVar[str] = "simulator_status"
     simulator_id: str | None
-    status: str
+    status: SimulatorStatus
     reason: str | None = None
-    queue_position: int | None = None
+    queue_position: int | None = None  # while it waits to be created; 1 is next
 
 
 class SessionInfo(ServerMessage, tag="session_info"):
@@ -279,12 +279,12 @@ class SessionInfo(ServerMessage, tag="session_info"):
     request_id: str
     session_id: str
     user_id: str
-    status: str
+    status: SessionStatus
     device_id: str | None
-    created_at: str
+    created_at: str  # RFC 3339, as is the next
     expires_at: str
     simulator_id: str | None
-    simulator_status: str
+    simulator_status: SimulatorStatus
 
 
 class Result(ServerMessage, tag="result", omit_defaults=True):
@@ -293,7 +293,7 @@ class Result(ServerMessage, tag="result", omit_defaults=True):
     TYPE: ClassVar[str] = "result"
     request_id: str
     success: bool
-    code: str | None = None
+    code: ErrorCode | None = None
     error: str | None = None
     field: str | None = None  # the wrong one, where the code is INVALID_REQUEST
     reason: str | None = None  # the exchange's own words on an order
@@ -330,7 +330,22 @@ class ConnectionReplaced(ServerMessage, tag="connection_replaced"):
 
 class ErrorMessage(ServerMessage, tag="error", omit_defaults=True):
     TYPE: ClassVar[str] = "error"
-    error_code: str
+    error_code: ErrorCode
     message: str
     request_id: str | None = None
     details: dict[str, str] | None = None
+
+
+SERVER_MESSAGES: tuple[type[ServerMessage], ...] = (  # all but exchange_data, which wire.exchange_frames encodes
+    Connected,
+    HeartbeatAck,
+    ReconnectResult,
+    SimulatorStatusMessage,
+    SessionInfo,
+    Result,
+    ConnectionQualityUpdate,
+    PodTerminating,
+    SessionEnded,
+    ConnectionReplaced,
+    ErrorMessage,
+)

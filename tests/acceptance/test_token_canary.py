@@ -88,7 +88,7 @@ async def test_no_token_is_shown_anywhere(servers: TestServers, database: Databa
                     shown.append(str((await socket.receive()).data))
             except aiohttp.WSServerHandshakeError as refused:
                 shown.append(str(refused.headers))
-        for path in ("/metrics", "/openapi.json", "/docs", "/health", "/readiness"):
+        for path in ("/metrics", "/openapi.json", "/asyncapi.json", "/docs", "/health", "/readiness"):
             await ask("GET", path)
         async with redis_asyncio.Redis.from_url(servers.valkey.url(), decode_responses=True) as client:
             keys = await client.keys("session:*") + await client.keys("pod:*")

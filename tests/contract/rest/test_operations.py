@@ -73,7 +73,7 @@ async def test_every_route_is_documented_and_every_documented_route_is_there(ser
     assert served == {(operation.method, operation.path) for operation in OPERATIONS}
 
 
-@pytest.mark.parametrize("path", ["/health", "/readiness", "/metrics", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/health", "/readiness", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"])
 async def test_operations_need_no_token_and_answer_head(service: Service, path: str) -> None:
     async with service.http.get(path) as response:
         assert response.status == 200

@@ -25,7 +25,7 @@ async def test_the_page_and_what_it_needs(client: TestClient[web.Request, web.Ap
         text = await page.text()
         assert not re.search(r"https?://|<script>|<style|\son\w+=|style=", text)
         needed = re.findall(r'(?:src|href)="([^"]+)"', text)
-        assert set(needed) == {"/docs/docs.css", "/docs/docs.js", "/openapi.json"}
+        assert set(needed) == {"/docs/docs.css", "/docs/docs.js", "/openapi.json", "/asyncapi.json"}
         for path in needed:
             response = await client.get(path)
             assert response.status == 200, path
@@ -39,8 +39,11 @@ async def test_the_policy_allows_this_origin_only(client: TestClient[web.Request
     assert "unsafe" not in policy
 
 
-async def test_the_document_is_json(client: TestClient[web.Request, web.Application]) -> None:
+@pytest.mark.parametrize(("standard", "version"), [("openapi", "3.1.0"), ("asyncapi", "3.0.0")])
+async def test_the_documents_are_json(
+    client: TestClient[web.Request, web.Application], standard: str, version: str
+) -> None:
     async with client:
-        response = await client.get("/openapi.json")
+        response = await client.get(f"/{standard}.json")
         assert response.content_type == "application/json"
-        assert (await response.json())["openapi"] == "3.1.0"
+        assert (await response.json())[standard] == version
