@@ -392,3 +392,7 @@ class KubernetesExpiredError(SessionServiceError):
 
 class SchemaError(SessionServiceError):
     """The database's schema is not one that this release can work with."""
+
+
+class BackupError(SessionServiceError):
+    """A backup could not be taken, or not be restored; the message is one line for the operator."""

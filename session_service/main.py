@@ -12,21 +12,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
 from session_service import __version__, config
-from session_service.errors import BackendUnavailableError, ConfigurationError, SchemaError
+from session_service.errors import BackendUnavailableError, BackupError, ConfigurationError, SchemaError
 
 if TYPE_CHECKING:
     # argparse has no public name for what add_subparsers returns.
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+T = TypeVar("T")
 LOCAL_DATA_DIR = ".local"  # where `local` keeps its data unless told otherwise
 
 
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str], *more_commands: Callable[[Commands], None]) ->
     except ConfigurationError as error:
         print(f"session-service: {error.message}", file=sys.stderr)
         return EXIT_USAGE
-    except SchemaError as error:
+    except (SchemaError, BackupError) as error:
         print(f"session-service: {error.message}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -87,6 +88,25 @@ def _parser(more_commands: Sequence[Callable[[Commands], None]]) -> argparse.Arg
     order.add_argument("--dry-run", action="store_true", help="print the same, and change nothing")
     order.add_argument("--data-dir", type=Path, default=None, help="in the database of the local run in this folder")
     order.set_defaults(command=_order_named_sessions)
+
+    backup = commands.add_parser("backup", help="write the database to one file, of one instant, while pods serve")
+    backup.add_argument("file", metavar="FILE", type=Path, help="to be written; pg_restore can read it too")
+    backup.add_argument("--force", action="store_true", help="replace FILE if it is there, once the new one is whole")
+    restore = commands.add_parser(
+        "restore", help="restore such a file into an empty database, and compare every table with it"
+    )
+    restore.add_argument("file", metavar="FILE", type=Path, help="as `backup` wrote it")
+    restore.add_argument(
+        "--as-copy",
+        action="store_true",
+        help="with an identity of its own and no simulators, to serve beside the original",
+    )
+    for command, handler in ((backup, _backup), (restore, _restore)):
+        command.add_argument("--database", default=None, help="[DB_NAME, or that of the local run]")
+        command.add_argument(
+            "--data-dir", type=Path, default=None, help="on the server of the local run in this folder"
+        )
+        command.set_defaults(command=handler)
 
     token = commands.add_parser("token", help="print a token, signed with SECRET_KEY or the key of a local run")
     token.add_argument("--user-id", required=True, help="the token's subject")
@@ -250,6 +270,81 @@ def _print_json_lines(values: Sequence[Any]) -> None:
     left = memoryview(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
     while left:
         left = left[os.write(sys.stdout.fileno(), left) :]
+
+
+# --- backup, restore -----------------------------------------------------------------------------------------------
+
+
+def _backup(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    from session_service.database.backups.dump import take_backup
+
+    manifest = _run_until_signal(
+        take_backup(_backup_dsn(options, settings), options.file, environ=environ, replace=options.force)
+    )
+    print(
+        f"{options.file}: {len(manifest.tables)} tables with {manifest.rows} rows,"
+        f" schema version {manifest.schema_version}, {options.file.stat().st_size} bytes"
+    )
+    return EXIT_OK
+
+
+def _restore(options: argparse.Namespace, environ: Mapping[str, str], dotenv: Mapping[str, str]) -> int:
+    settings = config.load(environ, dotenv).settings
+    from session_service.database.backups.restore import restore_backup
+
+    # A local run knows its own service role; its rights are in the backup.
+    service_role = settings.database.user if options.data_dir is None else None
+    report = _run_until_signal(
+        restore_backup(
+            _backup_dsn(options, settings),
+            options.file,
+            environ=environ,
+            service_role=service_role,
+            service_password=settings.database.password or None,
+            as_copy=options.as_copy,
+        )
+    )
+    width = max(len(name) for name in (*report.manifest.tables, *report.differing))
+    for name, table in report.manifest.tables.items():
+        print(f"{name:<{width}}  {table.rows:>12}  {report.differing.get(name, 'as it was')}")
+    for role in report.made_roles:
+        print(f"session-service: made the role {role}, which this server did not have", file=sys.stderr)
+    if report.migration is None:
+        differing = ", ".join(f"{name} {difference}" for name, difference in report.differing.items())
+        raise BackupError(f"the database is not as it was backed up, do not use it: {differing}")
+    for note in report.migration.notes:
+        print(f"session-service: {note}", file=sys.stderr)
+    print(f"restored {report.manifest.rows} rows of {report.manifest.taken_at}, schema {report.migration.version}")
+    return EXIT_OK
+
+
+def _backup_dsn(options: argparse.Namespace, settings: config.Settings) -> str:
+    dsn = _owner_dsn(settings.database) if options.data_dir is None else _local_run(options.data_dir).postgres
+    if options.database is None:
+        return dsn
+    return urlunsplit(urlsplit(dsn)._replace(path="/" + quote(options.database, safe="")))
+
+
+def _run_until_signal(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which SIGTERM and SIGINT cancel: it ends what it has begun first.
+
+    Raises BackupError then, and where the server or a file cannot be used.
+    """
+    import asyncpg
+
+    async def whole() -> T:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(whole())
+    except asyncio.CancelledError:
+        raise BackupError("ended by a signal; nothing is left of what was begun") from None
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise BackupError(str(error) or type(error).__name__) from error
 
 
 # --- token ---------------------------------------------------------------------------------------------------------

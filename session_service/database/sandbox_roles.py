@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -148,6 +149,26 @@ async def remove_role(dsn: str, name: str) -> bool:
     finally:
         await connection.close()
     return True
+
+
+async def assert_restored(connection: Connection, made: Collection[str]) -> None:
+    """Give the roles of a restored ``sandbox.roles`` what no archive holds: CONNECT, and of those that were ``made``
+    for the restore also passwords and limits. A role that was there keeps its own, until ``sandbox.guard`` is called.
+
+    Raises ``asyncpg.PostgresError`` as it comes.
+    """
+    async with connection.transaction():
+        database = await _database(connection)
+        for row in await connection.fetch("SELECT role_name::text FROM sandbox.roles ORDER BY 1"):
+            role = row["role_name"]
+            await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {_quote(role)}")
+            if role in made:
+                await connection.execute("SELECT sandbox.assert_role($1)", role)
+
+
+async def show_every_row_to_owner(connection: Connection) -> None:
+    """Row-level security holds for the owner too, who need not be the one that the policy was made with."""
+    await _show_every_row(connection, await connection.fetchval("SELECT current_user::text"))
 
 
 def role_of(name: str) -> str:

@@ -156,6 +156,22 @@ WHOLE = {
     "sessions.count_of_pod",  # a gauge over all that a pod owns
     "ownership.release",  # up to a thousand at a time, while a pod drains
     "pods.all",  # few rows each
+    "backups.tables",  # once a backup, or a restore
+    "backups.roles",
+    "backups.identity",
+    "backups.first_object",
+    "backups.others_connected",
+    "backups.end_what_was_running",
+    "backups.end_connections",
+    "backups.doubt_cache",
+    "backups.renumber_users",
+    "backups.renumber_simulators",
+    "backups.renumber_removals",
+    "backups.renumber_sandbox_sessions",
+    "backups.new_identity",
+    "backups.end_simulators",
+    "backups.forget_spares",
+    "backups.forget_workloads",
     "pods.declare_dead",
     "pods.declare_predecessors_dead",
     "pods.purge",

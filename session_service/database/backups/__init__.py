@@ -1,0 +1,1 @@
+"""``session-service backup`` and ``restore`` (docs/backup.md, ADR 0030)."""
