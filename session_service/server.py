@@ -32,7 +32,9 @@ from session_service.named_sessions.cache import ActiveSessionCache
 from session_service.named_sessions.cache_trust import CacheTrust
 from session_service.named_sessions.service import NamedSessionService
 from session_service.named_sessions.upkeep import LOOK_EVERY_S, REPAIR_EVERY_S, CacheUpkeep
+from session_service.sandboxes.changes import GATHER_S, ChangeFollower
 from session_service.sandboxes.inbox_listener import INBOX_CHANNEL, InboxListener
+from session_service.sandboxes.service import SandboxSessionService
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -156,6 +158,8 @@ class SessionServer:
             named_sessions=self._named_sessions,
             auth=self._auth,
             websockets=self._websockets,
+            sandboxes=self._sandboxes,
+            sandbox_changes=self._sandbox_changes,
             metrics=metrics,
             settings=settings,
             health=self._health,
@@ -259,6 +263,14 @@ class SessionServer:
     def _build_sandboxes(self) -> None:
         self._inbox_notifications = NotificationListener(self._settings.database, INBOX_CHANNEL)
         self._inbox = InboxListener(self._inbox_notifications)
+        self._sandboxes = SandboxSessionService(
+            self._database.sandbox_sessions,
+            self._inbox,
+            self.metrics,
+            clock=asyncio.get_running_loop().time,
+        )
+        self._sandbox_changes = ChangeFollower(self._database.sandbox_changes)
+        self._inbox_notifications.subscribe(lambda _payload: self._sandbox_changes.poke(), self._sandbox_changes.poke)
 
     def _build_websockets(self, clock: Callable[[], float]) -> None:
         self._streams = StreamManager(
@@ -296,6 +308,7 @@ class SessionServer:
         exits.push_async_callback(self._tracing.close)
         exits.push_async_callback(self._database.close)
         await self._database.open()
+        exits.push_async_callback(self._sandboxes.close)
         exits.push_async_callback(self._exchange.close)
         await self._auth.start()
         exits.push_async_callback(self._auth.close)
@@ -344,6 +357,7 @@ class SessionServer:
         guard.every("simulator_heartbeat_log", FLUSH_EVERY_S, self._reconciler.record_heartbeats)
         guard.every("simulator_resync", RESYNC_EVERY_S, self._reconciler.resync)
         guard.every("active_session_cache_look", LOOK_EVERY_S, self._look_at_active_sessions)
+        guard.every("sandbox_changes", GATHER_S, self._sandbox_changes.round)
         guard.every("start_queue", START_QUEUE_EVERY_S, self._start_queue.round)
         guard.every("session_gauge", MEASURE_EVERY_S, self._sessions.session_ops.measure)
         guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
@@ -395,7 +409,7 @@ class SessionServer:
                 is_last = await self._drain(reason)
         except Exception:  # whatever it is, the pod ends; its row and its simulators are the next one's
             log.exception("drain_failed")
-        self._inbox.release_all()
+        self._release_waiting()
         await self._step("sockets", self._websockets.close, limit_s=2 * STEP_LIMIT_S)
         self.metrics.drain_seconds.set(time.monotonic() - started)
         await self._step("background loops", self._guard.close)
@@ -418,7 +432,7 @@ class SessionServer:
         log.info("pod_draining", pod_id=self._pod_id(), last_pod=is_last)
         # Endpoints take time to leave the load balancers: until then connections are served as ever.
         await asyncio.sleep(self._settings.pod.drain_delay_s)
-        self._inbox.release_all()
+        self._release_waiting()
         return await self._cleanup_pod_sessions(is_last, reason)
 
     async def _cleanup_pod_sessions(self, is_last: bool | None, reason: str) -> bool | None:
@@ -494,6 +508,11 @@ class SessionServer:
 
     def _pod_id(self) -> str:
         return self._membership.pod_id
+
+    def _release_waiting(self) -> None:
+        """Requests that wait for work are answered, and streams of changes end: their clients go on elsewhere."""
+        self._sandboxes.end_waits()
+        self._sandbox_changes.close()
 
     async def _sessions_taken(self, session_ids: Sequence[str]) -> None:
         await self._reconciler.look_at(session_ids)

@@ -74,6 +74,7 @@ def _query(name: str, description: str, *, required: bool = False, schema: Schem
 
 _SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _OPERATIONS = "sessions", "simulators", "orders", "live", "operations"
 _NAMED = "named sessions"
+_SANDBOX = "sandbox sessions"
 _ONE_SESSION = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.SESSION_EXPIRED)
 _NAMED_ERRORS = {
     401: "Unauthorized: the token, or its subject, which is no integer from 1 to 2147483647",
@@ -303,6 +304,26 @@ OPERATIONS: tuple[Operation, ...] = (
             ErrorCode.OVERLOADED,
             ErrorCode.POD_TERMINATING,
         ),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/sandbox-sessions/events",
+        tag=_SANDBOX,
+        operation_id="streamSandboxSessionChanges",
+        summary="Changes of sandbox sessions as server-sent events",
+        description="`event: change` for each row that was made, changed or removed, by whatever means: its id and "
+        "its status. `event: reset` where changes cannot be told any more: list anew. `event: position` has nothing "
+        "but an id. Last-Event-ID resumes for half an hour. A comment comes every 15 s. Needs the scope `sandbox`.",
+        parameters=(
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The id of the last event that was read",
+                "schema": {"type": "string"},
+            },
+        ),
+        replies={200: Reply("The stream", "EventStream", "text/event-stream")},
+        errors=(ErrorCode.FORBIDDEN,),
     ),
     Operation(
         method="GET",
@@ -571,7 +592,7 @@ def build_document() -> Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag} for tag in (_SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _NAMED, _OPERATIONS)],
+        "tags": [{"name": tag} for tag in (_SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _NAMED, _SANDBOX, _OPERATIONS)],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {

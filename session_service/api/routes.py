@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from session_service.api.authentication import AuthenticatedHandler, authenticated
+from session_service.api.authentication import AuthenticatedHandler, authenticated, with_scope
 from session_service.api.browser_page import page_routes
 from session_service.api.cors import setup_cors
 from session_service.api.docs import docs_routes
@@ -30,11 +30,16 @@ from session_service.api.named_session_handlers import (
 from session_service.api.order_handlers import OrderHandlers
 from session_service.api.page_files import built_page
 from session_service.api.responses import MAX_BODY_BYTES
+from session_service.api.sandbox_events import SandboxEventHandlers
+from session_service.api.sandbox_handlers import SandboxHandlers
 from session_service.api.session_handlers import SessionHandlers
 from session_service.api.simulator_handlers import SimulatorHandlers
 from session_service.clients.auth import AuthClient
 from session_service.config import BrowserPage, Settings
+from session_service.domain.identity import SCOPE_SANDBOX
 from session_service.named_sessions.service import NamedSessionService
+from session_service.sandboxes.changes import ChangeFollower
+from session_service.sandboxes.service import SandboxSessionService
 from session_service.sessions.manager import SessionManager
 from session_service.telemetry.metrics import Metrics
 from session_service.websocket.manager import WebSocketManager
@@ -47,6 +52,8 @@ def build_app(
     named_sessions: NamedSessionService,
     auth: AuthClient,
     websockets: WebSocketManager,
+    sandboxes: SandboxSessionService,
+    sandbox_changes: ChangeFollower,
     metrics: Metrics,
     settings: Settings,
     health: HealthState,
@@ -76,6 +83,8 @@ def build_app(
             *_order_routes(auth, OrderHandlers(sessions)),
             *_named_session_routes(auth, NamedSessionHandlers(named_sessions)),
             *(_local_routes(auth, LocalHandlers(websockets)) if settings.local_run.control_url else ()),
+            *_sandbox_event_routes(auth, SandboxEventHandlers(sandbox_changes, metrics)),
+            *_sandbox_routes(auth, SandboxHandlers(sandboxes)),
             # The stream reads its token as a WebSocket does, by WEBSOCKET_QUERY_TOKEN's rule.
             web.get("/api/sessions/{session_id}/events", websockets.handle_event_stream, allow_head=False),
         ]
@@ -144,6 +153,31 @@ def _named_session_routes(auth: AuthClient, handlers: NamedSessionHandlers) -> S
 
 def _local_routes(auth: AuthClient, handlers: LocalHandlers) -> Sequence[web.RouteDef]:
     return [_route(auth, "POST", "/api/local/connections/{client_id}/cut", handlers.handle_cut)]
+
+
+def _sandbox_event_routes(auth: AuthClient, handlers: SandboxEventHandlers) -> Sequence[web.RouteDef]:
+    handle = authenticated(auth, with_scope(SCOPE_SANDBOX, handlers.handle_events))
+    return [web.get("/api/v1/sandbox-sessions/events", handle, allow_head=False)]
+
+
+def _sandbox_routes(auth: AuthClient, handlers: SandboxHandlers) -> Sequence[web.RouteDef]:
+    def route(method: str, path: str, handler: AuthenticatedHandler) -> web.RouteDef:
+        return _route(auth, method, f"/api/v1/sandbox-sessions{path}", with_scope(SCOPE_SANDBOX, handler))
+
+    one = "/{session_id}"
+    return [
+        route("POST", "", handlers.handle_create),
+        route("GET", "", handlers.handle_list),
+        route("POST", "/claim", handlers.handle_claim),
+        route("GET", one, handlers.handle_get),
+        route("PATCH", one, handlers.handle_change),
+        route("DELETE", one, handlers.handle_delete),
+        route("POST", f"{one}/messages", handlers.handle_append),
+        route("GET", f"{one}/children", handlers.handle_children),
+        route("POST", f"{one}/extend", handlers.handle_extend),
+        route("POST", f"{one}/complete", handlers.handle_complete),
+        route("POST", f"{one}/fail", handlers.handle_fail),
+    ]
 
 
 def _operation_routes(handlers: HealthHandlers) -> Sequence[web.RouteDef]:

@@ -12,6 +12,8 @@ from session_service.database.pods import PodRepository
 from session_service.database.postgres import Postgres
 from session_service.database.presence import PodPresence
 from session_service.database.redis import Redis
+from session_service.database.sandbox_changes import SandboxChangeRepository
+from session_service.database.sandbox_sessions import SandboxSessionRepository
 from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sockets import SocketRepository
@@ -45,6 +47,8 @@ class DatabaseManager:
         self.orphans = OrphanRepository(self.postgres, queries)
         self.pods = PodRepository(self.postgres, queries)
         self.ownership = OwnershipRepository(self.postgres, queries)
+        self.sandbox_changes = SandboxChangeRepository(self.postgres, queries)
+        self.sandbox_sessions = SandboxSessionRepository(self.postgres, queries)
         self.sweeper = SweeperRepository(self.postgres, queries)
         self.events = EventBus(self.redis, settings.server.pod_name)
         self.presence = PodPresence(self.redis, settings.server.pod_name, lease_s=settings.pod.lease_s)

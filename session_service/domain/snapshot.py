@@ -26,6 +26,10 @@ class Snapshot(msgspec.Struct, frozen=True):
         """What sees every transaction before ``xid``, and no other."""
         return cls(xid, xid)
 
+    def sees(self, xid: int) -> bool:
+        """Whether that transaction had ended, by commit or by rollback."""
+        return xid < self.xmax and xid not in self.in_progress
+
     def __str__(self) -> str:
         return f"{self.xmin}:{self.xmax}:{','.join(map(str, self.in_progress))}"
 

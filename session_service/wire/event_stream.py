@@ -12,8 +12,3 @@ def event_text(name: bytes, data: bytes, event_id: bytes | None = None) -> bytes
     if event_id is None:
         return b"event: %b\ndata: %b\n\n" % (name, data)
     return b"event: %b\nid: %b\ndata: %b\n\n" % (name, event_id, data)
-
-
-def id_text(event_id: bytes) -> bytes:
-    """No event: the client's last id from now on (§9.2.6: an empty data buffer dispatches nothing)."""
-    return b"id: %b\n\n" % event_id

@@ -43,6 +43,10 @@ FILL = """
     FROM generate_series(1, 1000) n;
     INSERT INTO public.sessions (user_id, title, active)
     SELECT n / 4, 'title ' || n, n % 4 = 0 FROM generate_series(4, 20003) n;
+    INSERT INTO public.session (inbox_status, messages)
+    SELECT (ARRAY['pending', 'processing', 'completed', 'failed'])[1 + n % 4]::inbox_status, '[]'
+    FROM generate_series(1, 20000) n;
+    INSERT INTO sandbox.removals (id) SELECT gen_random_uuid() FROM generate_series(1, 20000) n;
     ANALYZE;
 """
 MANY = [f"s{number}" for number in range(1, 21)]  # for a thousand of 20,000 a whole read would be right
@@ -89,6 +93,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "named_sessions.active": (list(range(1, 129)),),
     "named_sessions.changed": (2**62, 0, f"3:{2**62 + 3}:", 2000),  # a round in which nothing changed
     "named_sessions.changed_in": (0, 0, f"3:{2**62 + 3}:", 2000, [str(2**62)]),
+    "sandbox_changes.between": (2**62, [2**62 - 1], 2**62 + 3, f"3:{2**62 + 3}:", 10_001),  # nothing changed
     "spares.recorded": ("spare7", "uid", "host:1", None),
     "spares.remove": ("spare7", "READY"),
 }
@@ -130,6 +135,7 @@ FUNCTIONS = {
 # Read or written whole by their nature, or once in a pod's life.
 WHOLE = {
     "named_sessions.look",  # one row each
+    "sandbox_changes.look",
     "named_sessions.doubt",
     "named_sessions.settle",
     "named_session_order.is_in_order",  # once in a table's life, over all of it
