@@ -30,15 +30,16 @@ class Console:
         """Something that a person should know of."""
         self._write(f"  {_ATTENTION} {text}" if self._terminal else f"local: {text}")
 
-    def welcome(self, *, url: str, data_dir: Path, description: Path, logs: Path) -> None:
-        """How to try it: lines that work as pasted."""
+    def welcome(self, *, url: str, page: bool, data_dir: Path, description: Path, logs: Path) -> None:
+        """How to try it: the address to open where there is a page, and lines that work as pasted."""
         program = Path(sys.executable).with_name("session-service")
         tool = shlex.quote(str(_relative(program)))
         python = shlex.quote(str(_relative(Path(sys.executable))))
         bold, plain = (_BOLD, _PLAIN) if self._terminal else ("", "")
         socket_url = url.replace("http:", "ws:", 1)
+        in_a_browser = f"\n{bold}Open {url}{plain} in a browser\n" if page else ""
         self._write(
-            f"""
+            f"""{in_a_browser}
 {bold}Try it{plain} (in another terminal, same directory)
 
   export TOKEN=$({tool} token --user-id demo --data-dir {shlex.quote(str(_relative(data_dir)))})

@@ -10,8 +10,18 @@ import msgspec
 from session_service import config
 from session_service.errors import ConfigurationError
 from session_service.local.ports import LOOPBACK, is_free
+from session_service.wire.page import loopback_origins
 
 MOST_PODS = 32
+NOT_FOR_PODS = (
+    "MIGRATE_DB_USER",
+    "MIGRATE_DB_PASSWORD",
+    "SANDBOX_DB_PASSWORD",
+    # Only the run says where its own control is.
+    "LOCAL_CONTROL_URL",
+    "LOCAL_CONTROL_KEY",
+    "LOCAL_POD_URLS",
+)
 HIGHEST_PORT = 65535
 
 
@@ -27,8 +37,15 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
         return range(self.port, self.port + self.pods)
 
 
+class ControlAddress(msgspec.Struct, frozen=True):
+    """Where the local control is, and the key that its callers show."""
+
+    url: str
+    key: str
+
+
 class PodConnections(msgspec.Struct, frozen=True):
-    """Where a pod finds what the run started for it."""
+    """Where a pod finds what the run started for it. ``control``: where the run has one."""
 
     postgres_port: int
     database: str
@@ -39,6 +56,7 @@ class PodConnections(msgspec.Struct, frozen=True):
     secret_key: str
     runner_url: str
     runner_token: str
+    control: ControlAddress | None = None
 
 
 def check(options: LocalOptions) -> config.Settings:
@@ -74,12 +92,19 @@ def _trial_connections(settings: config.Settings) -> PodConnections:
         secret_key=settings.auth.secret_key or made,
         runner_url="http://127.0.0.1:1",
         runner_token=made,
+        control=ControlAddress("http://127.0.0.1:1", made) if has_control(settings) else None,
     )
+
+
+def has_control(settings: config.Settings) -> bool:
+    """Whether a page of this run may sign in without a password and end pods (docs/local-run.md#local-control)."""
+    server = settings.server
+    return server.browser_page is config.BrowserPage.ON and server.environment is not config.Environment.PRODUCTION
 
 
 def with_local_defaults(environ: Mapping[str, str]) -> dict[str, str]:
     """``environ`` with the defaults of a local run for what is not set; an empty variable counts as not set."""
-    defaults = {"DRAIN_DELAY_SECONDS": "0", "SIMULATOR_BACKEND": "process"}
+    defaults = {"BROWSER_PAGE": "on", "DRAIN_DELAY_SECONDS": "0", "SIMULATOR_BACKEND": "process"}
     return {**environ, **{name: value for name, value in defaults.items() if not environ.get(name)}}
 
 
@@ -111,10 +136,24 @@ def pod_environ(options: LocalOptions, index: int, connections: PodConnections) 
         REDIS_PASSWORD=connections.redis_password,
         SECRET_KEY=connections.secret_key,
     )
-    for name in ("MIGRATE_DB_USER", "MIGRATE_DB_PASSWORD", "SANDBOX_DB_PASSWORD"):
+    for name in NOT_FOR_PODS:
         environ.pop(name, None)
     if environ.get("METRICS_PORT"):
         environ["METRICS_PORT"] = str(int(environ["METRICS_PORT"]) + index)
     if environ["SIMULATOR_BACKEND"] == "process":
         environ.update(SIMULATOR_RUNNER_URL=connections.runner_url, SIMULATOR_RUNNER_TOKEN=connections.runner_token)
+    if connections.control is not None:
+        environ.update(_page_environ(options, connections.control))
     return environ
+
+
+def _page_environ(options: LocalOptions, control: ControlAddress) -> dict[str, str]:
+    """A page goes on over another pod when the one that served it has ended: so each accepts the others' pages."""
+    pod_urls = [f"http://{LOOPBACK}:{port}" for port in options.ports()]
+    given = options.environ.get("CORS_ALLOWED_ORIGINS", "")
+    return {
+        "LOCAL_CONTROL_URL": control.url,
+        "LOCAL_CONTROL_KEY": control.key,
+        "LOCAL_POD_URLS": ",".join(pod_urls),
+        "CORS_ALLOWED_ORIGINS": ",".join([given, *loopback_origins(pod_urls)]),
+    }

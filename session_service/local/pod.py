@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from session_service.aiokit.child_process import ChildProcess, ended_because
@@ -20,6 +21,15 @@ START_ATTEMPTS = 3
 EXIT_CONFIGURATION = 2
 POLL_INTERVAL_S = 0.02
 PROBE_LIMIT_S = 2.0
+
+
+class PodStatus(StrEnum):
+    """A pod's process, as its supervisor knows it."""
+
+    STARTING = "STARTING"  # it runs, and has not been ready yet
+    RUNNING = "RUNNING"  # it has been ready
+    STOPPING = "STOPPING"  # it was told to end, and has not yet
+    STOPPED = "STOPPED"  # there is no process: it ended, and is started again soon
 
 
 class PodStartError(ServerStartError):
@@ -41,6 +51,8 @@ class Pod:
         self._stop_limit_s = stop_limit_s
         self._said_before_bytes = 0
         self._process: ChildProcess | None = None
+        self._was_ready = False
+        self._was_told_to_end = False
 
     @property
     def url(self) -> str:
@@ -52,6 +64,7 @@ class Pod:
 
     async def start(self) -> None:
         """Start the process; it is not ready yet."""
+        self._was_ready = self._was_told_to_end = False
         log = open_log(self._log)
         self._said_before_bytes = size_bytes(self._log)
         try:
@@ -71,6 +84,7 @@ class Pod:
             async with asyncio.timeout(READY_LIMIT_S):
                 while process.returncode is None:
                     if await self._answers_ready():
+                        self._was_ready = True
                         return
                     await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
@@ -83,6 +97,26 @@ class Pod:
     async def wait(self) -> str:
         """Wait until the process has ended; says how."""
         return ended_because(await self._running().wait())
+
+    async def look(self) -> PodStatus:
+        """How it is now. One that has not been ready yet is asked, which takes ``PROBE_LIMIT_S`` at most."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return PodStatus.STOPPED
+        if self._was_told_to_end:
+            return PodStatus.STOPPING
+        if not self._was_ready and await self._answers_ready() and process is self._process:
+            self._was_ready = True
+        return PodStatus.RUNNING if self._was_ready else PodStatus.STARTING
+
+    def tell_to_end(self, number: signal.Signals) -> bool:
+        """Send SIGTERM or SIGKILL, as a person would; whoever keeps the pod starts it again. False: no process."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return False
+        self._was_told_to_end = True
+        process.send_signal(number)
+        return True
 
     async def stop(self) -> None:
         """Orderly end, or SIGKILL when it takes too long."""

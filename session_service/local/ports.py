@@ -24,3 +24,8 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def listening_socket() -> socket.socket:
+    """A socket that listens on a free port; connections wait until somebody serves it. The caller closes it."""
+    return socket.create_server((LOOPBACK, 0))

@@ -10,24 +10,36 @@ import asyncio
 import os
 import secrets
 import signal
+import socket
 import sys
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from session_service.aiokit import process_table
 from session_service.aiokit.child_process import with_libraries
-from session_service.config import Settings
+from session_service.config import BrowserPage, Settings
 from session_service.errors import SessionServiceError
 from session_service.local.backoff import Backoff
 from session_service.local.binaries import find_postgres, find_valkey
 from session_service.local.console import Console
 from session_service.local.data_directory import DataDirectory, PodAddress, RunDescription, Secrets
 from session_service.local.files import bound_log, open_log
-from session_service.local.options import LocalOptions, PodConnections, pod_environ, pod_name
+from session_service.local.options import (
+    ControlAddress,
+    LocalOptions,
+    PodConnections,
+    has_control,
+    pod_environ,
+    pod_name,
+)
 from session_service.local.pod import START_ATTEMPTS, Pod, PodStartError
+from session_service.local.ports import LOOPBACK, listening_socket
 from session_service.local.postgres import EmbeddedPostgres
 from session_service.local.valkey import EmbeddedValkey
 from session_service.simulators.runner_process import RunnerProcess
 from session_service.simulators.runner_simulators import PASSED_VARIABLES
+
+if TYPE_CHECKING:
+    from session_service.local.control import LocalControl
 
 DATABASE = "sessiondb"
 SERVICE_ROLE = "session_service"
@@ -85,6 +97,7 @@ class Supervisor:
             stderr=open_log(data.logs / "runner.log"),
         )
         self._pods: list[Pod] = []
+        self._control: LocalControl | None = None
         self._told_at_s = 0.0
 
     async def run(self) -> int:
@@ -141,6 +154,7 @@ class Supervisor:
         await self._start_pods()
         self._console.welcome(
             url=self._pods[0].url,
+            page=self._settings.server.browser_page is BrowserPage.ON,
             data_dir=self._data.path,
             description=self._data.description_path,
             logs=self._data.logs,
@@ -196,6 +210,9 @@ class Supervisor:
         self._watch(self._runner)
 
     async def _start_pods(self) -> None:
+        # It listens before the pods start, which are told where, and is served while they do: its imports take time.
+        listening = listening_socket() if has_control(self._settings) else None
+        control = None if listening is None else ControlAddress(_url_of(listening), secrets.token_urlsafe(24))
         connections = PodConnections(
             postgres_port=self._postgres.port,
             database=DATABASE,
@@ -206,6 +223,7 @@ class Supervisor:
             secret_key=self._secret_key,
             runner_url=self._runner.url,
             runner_token=self._runner.token,
+            control=control,
         )
         drain = self._settings.pod
         pods = [
@@ -226,6 +244,24 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for pod in pods:
                 group.create_task(self._bring_up(pod))
+            if listening is not None and control is not None:
+                group.create_task(self._start_control(listening, control.key))
+
+    async def _start_control(self, listening: socket.socket, key: str) -> None:
+        from session_service.local.control import LocalControl
+        from session_service.local.pod_loads import PodLoads
+
+        clock = asyncio.get_running_loop().time
+        self._control = LocalControl(
+            listening,
+            key=key,
+            pods=self._pods,
+            loads=PodLoads(self._postgres.dsn(DATABASE), clock),
+            auth=self._settings.auth,
+            secret_key=self._secret_key,
+            clock=clock,
+        )
+        await self._control.start()
 
     async def _bring_up(self, pod: Pod) -> None:
         """Until the pod is ready. A wrong configuration does not get better by trying again; anything else may."""
@@ -287,6 +323,8 @@ class Supervisor:
             self._console.attention("stopping (a second Ctrl-C ends everything at once)")
         stages: list[list[Server]] = [[*self._pods], [self._runner, self._valkey], [self._postgres]]
         try:
+            if self._control is not None:
+                await self._control.close()
             for stage in stages:
                 ends = await asyncio.gather(*(server.stop() for server in stage), return_exceptions=True)
                 for server, end in zip(stage, ends, strict=True):
@@ -328,3 +366,7 @@ class Supervisor:
             await asyncio.wait_for(self._guardian.wait(), GUARDIAN_LIMIT_S)
         except TimeoutError:
             self._guardian.kill()
+
+
+def _url_of(listening: socket.socket) -> str:
+    return f"http://{LOOPBACK}:{listening.getsockname()[1]}"

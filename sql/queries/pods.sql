@@ -33,3 +33,12 @@ SELECT live_pod_id, live_beat FROM session.start_draining($1);
 
 -- name: pods.leave
 SELECT session.bury_pod($1);
+
+-- name: pods.loads
+-- For people: what the pods of each name have, of incarnations that are not known to be dead.
+SELECT p.pod_name,
+       sum((SELECT count(*) FROM session.ownership o WHERE o.pod_id = p.pod_id))::int AS sessions,
+       sum((SELECT count(*) FROM session.sockets k WHERE k.pod_id = p.pod_id AND NOT k.evicted))::int AS sockets,
+       sum((SELECT count(*) FROM session.ownership o JOIN simulator.instances i USING (session_id)
+            WHERE o.pod_id = p.pod_id AND i.status IN ('CREATING', 'STARTING', 'RUNNING')))::int AS simulators
+FROM session.pods p WHERE NOT p.dead GROUP BY p.pod_name;

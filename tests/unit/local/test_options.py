@@ -1,10 +1,20 @@
 import socket
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from session_service import config
 from session_service.errors import ConfigurationError
-from session_service.local.options import LocalOptions, PodConnections, check, pod_environ
+from session_service.local.options import (
+    ControlAddress,
+    LocalOptions,
+    PodConnections,
+    check,
+    has_control,
+    pod_environ,
+    with_local_defaults,
+)
 
 CONNECTIONS = PodConnections(
     postgres_port=5001,
@@ -96,3 +106,38 @@ def test_pods_on_one_machine_do_not_share_a_name_or_a_metrics_port() -> None:
     pods = [pod_environ(options, index, CONNECTIONS) for index in range(2)]
     assert [pod["POD_NAME"] for pod in pods] == ["mine-1", "mine-2"]
     assert [pod["METRICS_PORT"] for pod in pods] == ["9100", "9101"]
+
+
+def control_of(**environ: str) -> bool:
+    return has_control(config.load(with_local_defaults(environ)).settings)
+
+
+def test_there_is_a_page_with_a_control_unless_it_is_turned_off_or_this_is_production() -> None:
+    assert control_of()
+    assert not control_of(BROWSER_PAGE="off")
+    assert not control_of(ENVIRONMENT="production")
+    assert check(LocalOptions(port=1024, environ={"ENVIRONMENT": "production"})).server.browser_page == "on"
+
+
+def test_pods_know_the_control_and_accept_each_others_pages() -> None:
+    with_control = msgspec.structs.replace(CONNECTIONS, control=ControlAddress("http://127.0.0.1:7002", "its-key"))
+    options = LocalOptions(port=9000, pods=2, environ={"CORS_ALLOWED_ORIGINS": "https://app.example.com"})
+    made = pod_environ(options, 1, with_control)
+    assert made["BROWSER_PAGE"] == "on"
+    assert (made["LOCAL_CONTROL_URL"], made["LOCAL_CONTROL_KEY"]) == ("http://127.0.0.1:7002", "its-key")
+    assert made["LOCAL_POD_URLS"] == "http://127.0.0.1:9000,http://127.0.0.1:9001"
+    assert config.load(made).settings.server.cors_allowed_origins == (
+        "https://app.example.com",
+        *("http://127.0.0.1:9000", "http://localhost:9000", "http://127.0.0.1:9001", "http://localhost:9001"),
+    )
+
+
+def test_without_a_control_pods_are_told_of_none_whoever_names_one() -> None:
+    environ = {
+        "LOCAL_CONTROL_URL": "http://127.0.0.1:1",
+        "LOCAL_CONTROL_KEY": "guessed",
+        "LOCAL_POD_URLS": "http://127.0.0.1:2",
+    }
+    made = pod_environ(LocalOptions(environ=environ), 0, CONNECTIONS)
+    assert not made.keys() & environ.keys()
+    assert "CORS_ALLOWED_ORIGINS" not in made
