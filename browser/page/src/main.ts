@@ -1,1 +1,112 @@
+import { createRestClient, ServiceError } from "session-service-client";
 import "./page.css";
+import { Desk } from "./desk.ts";
+import { deviceIdIn } from "./deviceId.ts";
+import { type Identity, LocalIdentity, TokenIdentity } from "./identity.ts";
+import { keepSignIn, keptSignIn } from "./keptSignIn.ts";
+import { KeptTickets, TICKETS_KEY } from "./keptTickets.ts";
+import { keptValues } from "./keptValues.ts";
+import { LocalControl, LocalControlError } from "./localControl.ts";
+import { errorWords } from "./model/errorWords.ts";
+import { loadPageConfig, type PageConfig } from "./pageConfig.ts";
+import { PodsPanel } from "./panel/podsPanel.ts";
+import { find, setText } from "./view/dom.ts";
+import { LinkView } from "./view/linkView.ts";
+import { NoticeView } from "./view/noticeView.ts";
+import { type SignIn, SignInView } from "./view/signInView.ts";
+import { installThemeToggle } from "./view/themeToggle.ts";
+
+/** Who somebody is in the local run, who has not said otherwise. */
+const LOCAL_USER = "1";
+
+const lasting = keptValues(() => localStorage);
+const ofThisTab = keptValues(() => sessionStorage);
+const notice = new NoticeView();
+
+/** The composition root: everything is made here, once. */
+function openPage(config: PageConfig): void {
+  const control = config.local && new LocalControl(config.local);
+  const urls = config.pods.length > 0 ? pageFirst(config.pods, location.origin) : [location.origin];
+  const signOutButton = find("sign-out", HTMLButtonElement);
+  const who = find("who", HTMLElement);
+  const pods = control && new PodsPanel(control, ({ words }) => notice.show(words), new AbortController().signal);
+  setText(find("version", HTMLElement), config.version);
+
+  const desk = new Desk({
+    urls,
+    deviceId: deviceIdIn(lasting),
+    tickets: new KeptTickets(lasting),
+    tabValues: ofThisTab,
+    link: new LinkView(),
+    notice,
+    pods,
+    onRefused: (words) => leave(words),
+  });
+  const signInView = new SignInView((signIn) => void enter(signIn));
+  installThemeToggle(lasting, () => desk.recolour());
+  addEventListener("storage", (event) => {
+    if (event.key === TICKETS_KEY) desk.recallTickets();
+  });
+  signOutButton.addEventListener("click", () => leave(""));
+
+  const kept = keptSignIn(ofThisTab) ?? (control ? { kind: "local", user: LOCAL_USER } : { kind: "out" });
+  if (kept.kind === "out") signInView.show(control !== null);
+  else void enter(kept);
+
+  async function enter(signIn: SignIn): Promise<void> {
+    const identity = identityOf(signIn);
+    const objection = await objectionTo(identity);
+    if (objection) {
+      leave(objection);
+      return;
+    }
+    keepSignIn(ofThisTab, signIn);
+    signInView.hide();
+    setText(who, `User ${identity.user}`);
+    who.hidden = signOutButton.hidden = false;
+    desk.open(identity);
+  }
+
+  function leave(words: string): void {
+    desk.close();
+    keepSignIn(ofThisTab, { kind: "out" });
+    who.hidden = signOutButton.hidden = true;
+    signInView.show(control !== null, words);
+  }
+
+  function identityOf(signIn: SignIn): Identity {
+    return signIn.kind === "local" && control
+      ? new LocalIdentity(control, signIn.user)
+      : new TokenIdentity(signIn.kind === "token" ? signIn.token : "");
+  }
+
+  /** Why this user cannot come in, in words; empty for who can. */
+  async function objectionTo(identity: Identity): Promise<string> {
+    try {
+      const rest = createRestClient({ url: urls, getToken: (why) => identity.getToken(why) });
+      await rest.listSessions();
+      return "";
+    } catch (error) {
+      if (error instanceof ServiceError) return errorWords(error.code, error.message);
+      if (error instanceof LocalControlError) return localWords(error);
+      return "The service does not answer. Check your network, then try again.";
+    }
+  }
+}
+
+/** The pod that served the page comes first: it is known to be there. */
+function pageFirst(pods: readonly string[], origin: string): readonly string[] {
+  const port = new URL(origin).port;
+  return [...pods].sort((one, other) => Number(new URL(other).port === port) - Number(new URL(one).port === port));
+}
+
+function localWords(error: LocalControlError): string {
+  return error.status === 409 ? "This run does not make its own tokens. Sign in with one of yours." : error.message;
+}
+
+loadPageConfig().then(openPage, () => {
+  notice.show("The service does not answer. Check your network, then try again.", {
+    label: "Try again",
+    run: () => location.reload(),
+  });
+});

@@ -10,7 +10,7 @@ export type TokenReading =
 
 /** Reads what was typed into the sign-in form: a JWT, with or without "Bearer" before it. */
 export function readToken(typed: string, nowMs: number): TokenReading {
-  const token = typed.trim().replace(/^Bearer\s+/i, "");
+  const token = typed.trim().replace(/^Bearer(\s+|$)/i, "");
   if (token === "") return refused("Paste the token that your identity provider gave you.");
   const claims = claimsOf(token);
   if (!claims) {

@@ -1,3 +1,4 @@
+import type { ReconnectCause } from "session-service-client";
 import { formatDuration } from "./numberFormat.ts";
 
 /** Entries beyond so many are forgotten, oldest first. */
@@ -13,11 +14,12 @@ export interface LogEntry {
   readonly pauseMs: number | null;
 }
 
-/** What the connection tells when a socket is there. `pauseMs`: without a connection; null at first, 0 after a move. */
+/** A connection that is there. The first one has neither a pause nor a cause. */
 export interface Arrival {
   readonly podName: string;
   readonly resumed: boolean;
   readonly pauseMs: number | null;
+  readonly cause: ReconnectCause | null;
 }
 
 interface Loss {
@@ -37,10 +39,8 @@ export class ConnectionLog {
   #entries: LogEntry[] = [];
   #loss: Loss | null = null;
   #pod: string | null = null;
-  #moveReason: string | null = null;
   #lastId = 0;
   #version = 0;
-  #worstPauseMs: number | null = null;
 
   get entries(): readonly LogEntry[] {
     return this.#entries;
@@ -48,11 +48,6 @@ export class ConnectionLog {
 
   get version(): number {
     return this.#version;
-  }
-
-  /** The longest time without a connection; null while there was none. */
-  get worstPauseMs(): number | null {
-    return this.#worstPauseMs;
   }
 
   /** A loss, or a try that failed: further ones belong to the same entry. */
@@ -65,30 +60,21 @@ export class ConnectionLog {
     this.#loss = { cause, fromPod: this.#pod, id, atMs: nowMs, tries: 0 };
   }
 
-  /** The pod has announced that it goes. */
-  told(reason: string): void {
-    this.#moveReason = reason;
-  }
-
   arrived(arrival: Arrival, nowMs: number): void {
-    const { podName, resumed, pauseMs } = arrival;
+    const { podName, resumed, pauseMs, cause: why } = arrival;
     if (this.#loss) {
       const { cause, fromPod, id, atMs, tries } = this.#loss;
       const pause = pauseMs ?? nowMs - atMs;
       const more = tries > 0 ? ` at try ${tries + 1}` : "";
       const words = `${lossWords(fromPod)}: ${cause}. Back on ${podName} after ${formatDuration(pause)}${more}`;
       this.#replace({ id, atMs, kind: "recovered", words: `${words}, ${continuation(resumed)}.`, pauseMs: pause });
-      this.#worstPauseMs = Math.max(this.#worstPauseMs ?? 0, pause);
     } else if (this.#pod === null) {
       this.#add(nowMs, "connected", `Connected to ${podName}.`, null);
     } else {
-      const why = this.#moveReason === null ? "" : " before it went";
-      const words = `Moved from ${this.#pod} to ${podName}${why}, without a pause, ${continuation(resumed)}.`;
+      const words = `Moved from ${this.#pod} to ${podName}${moveWords(why)}, without a pause, ${continuation(resumed)}.`;
       this.#add(nowMs, "moved", words, 0);
-      this.#worstPauseMs = Math.max(this.#worstPauseMs ?? 0, 0);
     }
     this.#loss = null;
-    this.#moveReason = null;
     this.#pod = podName;
   }
 
@@ -112,13 +98,28 @@ export class ConnectionLog {
   }
 
   #replace(entry: LogEntry): void {
-    this.#entries = this.#entries.map((earlier) => (earlier.id === entry.id ? entry : earlier));
+    const stands = this.#entries.some(({ id }) => id === entry.id);
+    const entries = stands ? this.#entries : [entry, ...this.#entries].slice(0, MAX_ENTRIES);
+    this.#entries = entries.map((earlier) => (earlier.id === entry.id ? entry : earlier));
     this.#version += 1;
   }
 }
 
 function lossWords(pod: string | null): string {
   return pod === null ? "No connection" : `Lost ${pod}`;
+}
+
+function moveWords(cause: ReconnectCause | null): string {
+  switch (cause) {
+    case "pod_terminating":
+      return " before it shut down";
+    case "transport":
+      return " for a better transport";
+    case "token":
+      return " with a new token";
+    default:
+      return "";
+  }
 }
 
 function continuation(resumed: boolean): string {

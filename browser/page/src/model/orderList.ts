@@ -70,6 +70,15 @@ export class OrderList {
     this.#version += 1;
   }
 
+  /** Looks once more for tickets that were not known: another tab may have kept them meanwhile. */
+  recall(): void {
+    for (const [orderId, line] of this.#lines) {
+      const ticket = line.ticket ?? this.#tickets.find(orderId);
+      if (ticket !== line.ticket) this.#lines.set(orderId, { ...line, ticket });
+    }
+    this.#version += 1;
+  }
+
   /** Newest change first. */
   open(): OrderLine[] {
     return [...this.#lines.values()].filter((line) => OPEN_STATUSES.has(line.status)).reverse();

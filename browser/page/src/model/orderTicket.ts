@@ -38,7 +38,9 @@ export const MAX_PRICE = 10_000_000;
 export function judgeTicket(draft: TicketDraft, symbols: readonly string[]): TicketVerdict {
   const problems: TicketProblem[] = [];
   if (!symbols.includes(draft.symbol)) {
-    problems.push({ field: "symbol", words: "Choose a symbol that the market trades." });
+    const closed = symbols.length === 0;
+    const words = closed ? "The market is not open. Start it first." : "Choose a symbol that the market trades.";
+    problems.push({ field: "symbol", words });
   }
   const quantity = readNumber(draft.quantity);
   const quantityWords = objectionToQuantity(draft.quantity, quantity);

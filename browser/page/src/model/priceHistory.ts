@@ -27,8 +27,8 @@ export class PriceHistory {
   add(quotes: readonly Quote[], timestampMs: number): void {
     const step_s = (Math.floor(timestampMs / STEP_MS) * STEP_MS) / 1000;
     for (const quote of quotes) {
-      let columns = this.#columns.get(quote.symbol);
-      if (!columns) this.#columns.set(quote.symbol, (columns = emptyColumns()));
+      const columns = this.#columns.get(quote.symbol) ?? emptyColumns();
+      this.#columns.set(quote.symbol, columns);
       addTo(columns, quote, step_s);
     }
   }

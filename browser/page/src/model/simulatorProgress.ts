@@ -34,7 +34,14 @@ export function simulatorProgress(state: SimulatorState): SimulatorProgress {
         ? busy("Starting", waitWords(state.reason), 3)
         : busy(`Waiting, place ${state.queuePosition}`, creationWords(state), 1);
     case "RUNNING":
-      return { label: "Running", words: "The market is open.", tone: "good", step: 4, canStart: false, canStop: true };
+      return {
+        label: "Running",
+        words: "The market is open.",
+        tone: "good",
+        step: 4,
+        canStart: false,
+        canStop: true,
+      };
     case "STOPPING":
       return {
         label: "Stopping",

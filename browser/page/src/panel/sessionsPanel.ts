@@ -1,0 +1,59 @@
+import { type RestClient, ServiceError } from "session-service-client";
+import { errorWords } from "../model/errorWords.ts";
+import type { SessionLine } from "../model/sessionLines.ts";
+import { SessionsView } from "../view/sessionsView.ts";
+
+/**
+ * The user's sessions. They are asked for when something here has changed them or the user wants to know, and not every
+ * few seconds: the question itself extends every session (docs/rest.md), and none would ever expire.
+ */
+export class SessionsPanel {
+  readonly #view: SessionsView;
+  #rest: RestClient | null = null;
+  #sessionId: string | null = null;
+  #asked = 0;
+
+  constructor() {
+    this.#view = new SessionsView(
+      (line) => void this.#end(line),
+      () => void this.refresh(),
+    );
+  }
+
+  /** Whose sessions they are, and which one is this page's. */
+  follow(rest: RestClient | null, sessionId: string | null): void {
+    this.#rest = rest;
+    this.#sessionId = sessionId;
+    if (!rest) this.#view.draw([], null);
+  }
+
+  async refresh(): Promise<void> {
+    const rest = this.#rest;
+    if (!rest) return;
+    this.#asked += 1;
+    const asked = this.#asked;
+    try {
+      const sessions = await rest.listSessions();
+      // Of two questions only the later one's answer counts, also when it comes first.
+      if (asked !== this.#asked || rest !== this.#rest) return;
+      this.#view.draw(sessions, this.#sessionId);
+    } catch (error) {
+      this.#view.tell("bad", `Your sessions could not be read. ${failureWords(error)}`);
+    }
+  }
+
+  async #end(line: SessionLine): Promise<void> {
+    try {
+      await this.#rest?.endSession(line.sessionId);
+      this.#view.tell("good", `The session of ${line.device} has ended.`);
+    } catch (error) {
+      this.#view.tell("bad", `The session of ${line.device} was not ended. ${failureWords(error)}`);
+    }
+    await this.refresh();
+  }
+}
+
+function failureWords(error: unknown): string {
+  if (error instanceof ServiceError) return errorWords(error.code, error.message);
+  return "The service did not answer. Try again in a few seconds.";
+}

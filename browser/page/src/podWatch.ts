@@ -1,0 +1,23 @@
+import type { LocalControl, LocalPod } from "./localControl.ts";
+
+/** Between two tries to follow the pods. */
+const PAUSE_MS = 1000;
+
+/** Follows the pods of the local run for as long as the page is open. */
+export async function watchPods(
+  control: LocalControl,
+  onPods: (pods: readonly LocalPod[]) => void,
+  onLost: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await control.watchPods(onPods, signal);
+    } catch {
+      // Whatever broke it off, the next try tells whether it is still so.
+    }
+    if (signal.aborted) return;
+    onLost();
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  }
+}
