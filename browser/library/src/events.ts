@@ -82,8 +82,11 @@ export interface Connected {
   readonly expiresAt: string;
 }
 
-/** Why there is a new connection: the old one was lost, its pod goes, or a better transport got through. */
-export type ReconnectCause = "lost" | "pod_terminating" | "transport" | "token";
+/**
+ * Why there is a new connection: the old one was lost, or its pod goes; in the place of an event stream also since
+ * WebSockets got through, since its token expires, or since a snapshot or another filter was asked for.
+ */
+export type ReconnectCause = "lost" | "pod_terminating" | "transport" | "token" | "refresh";
 
 /** `pauseMs`: without a connection; 0 for a move in which the old one was kept until the new one was there. */
 export interface Reconnected extends Connected {

@@ -12,10 +12,11 @@ export {
   SessionServiceClientError,
   TransportError,
 } from "./errors.ts";
+export { EventStreamReader, type StreamEvent } from "./eventStream.ts";
 export type * from "./events.ts";
 export type { View } from "./exchangeView.ts";
 export type * from "./frames.ts";
 export type { ConnectOptions, GetToken, Listeners, Timing, TokenReason } from "./options.ts";
-export type { Clock, Platform, SocketFactory, SocketLike, WakeSignal } from "./platform.ts";
+export type { Clock, PageSignal, PageSignals, Platform, SocketFactory, SocketLike } from "./platform.ts";
 export type { OpenedSession, RestClient, Session, Simulator } from "./rest.ts";
 export type { Statistics } from "./statistics.ts";

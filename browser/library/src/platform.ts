@@ -8,21 +8,32 @@ export interface Clock {
   after(delayMs: number, callback: () => void): () => void;
 }
 
+/** What a socket tells; `closed` comes once, also where it could not be opened (RFC 6455 §7.1.5: with 1006). */
+export interface SocketListener {
+  message(data: unknown): void;
+  closed(code: number, reason: string): void;
+}
+
 /** The part of the browser's WebSocket that is used. */
 export interface SocketLike {
   readonly bufferedAmount: number;
-  onopen: ((event: never) => void) | null;
-  onmessage: ((event: { readonly data: unknown }) => void) | null;
-  onclose: ((event: { readonly code: number; readonly reason: string }) => void) | null;
-  onerror: ((event: never) => void) | null;
   send(text: string): void;
-  close(code?: number, reason?: string): void;
+  close(code?: number): void;
 }
 
-export type SocketFactory = (url: string, protocols: readonly string[]) => SocketLike;
+/** Throws what `new WebSocket` throws. */
+export type SocketFactory = (url: string, protocols: readonly string[], listener: SocketListener) => SocketLike;
 
-/** Something outside says that now is a good moment to look: the tab is shown again, the network is back. */
-export type WakeSignal = (wake: (why: "visible" | "online" | "resumed") => void) => () => void;
+/**
+ * - `visible`: the page is shown again;
+ * - `online`: there is a network again;
+ * - `resumed`: the page was frozen, or comes out of the cache of pages;
+ * - `left`: the page is left, maybe for good.
+ */
+export type PageSignal = "visible" | "online" | "resumed" | "left";
+
+/** Calls `listener` until the function that is returned is called. */
+export type PageSignals = (listener: (signal: PageSignal) => void) => () => void;
 
 /**
  * `socket` null: there are no WebSockets here; `fetch` null: neither REST nor server-sent events. `random` gives numbers
@@ -33,5 +44,5 @@ export interface Platform {
   readonly fetch: typeof globalThis.fetch | null;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly wakeSignal: WakeSignal;
+  readonly pageSignals: PageSignals;
 }
