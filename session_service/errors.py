@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     SESSION_REQUIRED = "SESSION_REQUIRED"  # the caller has none or several sessions and named none
     SESSION_LIMIT_REACHED = "SESSION_LIMIT_REACHED"  # MAX_SESSIONS_PER_USER, each with a socket
     DEVICE_MISMATCH = "DEVICE_MISMATCH"  # the session belongs to another device of the user
+    CLAIM_LOST = "CLAIM_LOST"  # the work of a sandbox session is not, or no longer, claimed by this claim
     CONNECTION_REPLACED = "CONNECTION_REPLACED"  # WebSocket only: a later attempt of this client id is connected
     SIMULATOR_NOT_FOUND = "SIMULATOR_NOT_FOUND"
     SIMULATOR_NOT_RUNNING = "SIMULATOR_NOT_RUNNING"  # an order, or a refresh, without a running simulator
@@ -92,6 +93,16 @@ class UnknownSymbolError(InvalidRequestError):
     def __init__(self, symbol: str) -> None:
         super().__init__("symbols", f"{symbol!r} is not traded by this simulator")
         self.symbol = symbol
+
+
+class PayloadTooLargeError(SessionServiceError):
+    """A body, or one field of it, has more bytes than there may be."""
+
+    code = ErrorCode.PAYLOAD_TOO_LARGE
+
+    def __init__(self, field: str | None, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
 
 
 class AuthenticationError(SessionServiceError):
@@ -224,6 +235,18 @@ class InvalidInputError(NamedSessionError):
     def __init__(self, *problems: InputProblem) -> None:
         super().__init__("; ".join(problem.msg for problem in problems))
         self.problems = problems
+
+
+# --- sandbox sessions ----------------------------------------------------------------------------------------
+
+
+class ClaimLostError(SessionServiceError):
+    """Somebody else has claimed the work since, or it was ended or deleted."""
+
+    code = ErrorCode.CLAIM_LOST
+
+    def __init__(self) -> None:
+        super().__init__("The session is not, or no longer, claimed by this claim")
 
 
 # --- simulators and orders -----------------------------------------------------------------------------------

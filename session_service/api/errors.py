@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 import msgspec
 from aiohttp import web
 
-from session_service.errors import ErrorCode, InvalidRequestError, SessionServiceError, UnavailableError
+from session_service.errors import (
+    ErrorCode,
+    ForbiddenError,
+    InvalidRequestError,
+    SessionServiceError,
+    UnavailableError,
+)
 from session_service.wire.rest import error_answer
 
 _encode = msgspec.json.Encoder().encode
@@ -43,6 +49,9 @@ PUBLIC_ERRORS: Mapping[ErrorCode, PublicError] = {
         409, "The user has as many sessions as are allowed, each with an open connection"
     ),
     ErrorCode.DEVICE_MISMATCH: PublicError(409, "The session belongs to another device of the user"),
+    ErrorCode.CLAIM_LOST: PublicError(
+        409, "The work of a sandbox session is not, or no longer, claimed by this `claim`; somebody else may have it"
+    ),
     ErrorCode.CONNECTION_REPLACED: PublicError(
         409, "A connection is refused, since a later attempt of the same client is connected"
     ),
@@ -51,7 +60,9 @@ PUBLIC_ERRORS: Mapping[ErrorCode, PublicError] = {
     ErrorCode.ORDER_NOT_CANCELABLE: PublicError(409, "The order is filled, canceled or rejected already"),
     ErrorCode.REQUEST_ID_REUSED: PublicError(409, "The `requestId` was used before with another content"),
     ErrorCode.SESSION_EXPIRED: PublicError(410, "The session has expired; nothing revives it"),
-    ErrorCode.PAYLOAD_TOO_LARGE: PublicError(413, "The body is larger than 64 KiB"),
+    ErrorCode.PAYLOAD_TOO_LARGE: PublicError(
+        413, "The body is larger than 64 KiB (1 MiB for sandbox sessions), or the field that the message names is"
+    ),
     ErrorCode.RATE_LIMITED: PublicError(429, "Too many calls in a short time"),
     ErrorCode.INTERNAL_ERROR: PublicError(500, "A fault of the service; its log has it under the `X-Request-ID`"),
     ErrorCode.SERVICE_UNAVAILABLE: PublicError(
@@ -88,6 +99,8 @@ def add_error_headers(response: web.Response, error: SessionServiceError) -> Non
         response.headers["Retry-After"] = str(max(1, error.retry_after_s))
     elif error.code is ErrorCode.AUTHENTICATION_FAILED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, ForbiddenError):  # RFC 6750 §3.1
+        response.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope}"'
 
 
 def internal_error_response() -> web.Response:
@@ -161,9 +174,9 @@ Every error answer of the REST API has this body, whatever its status; `errorMes
 ```
 
 `code` is stable and one of this table; the message is for people and may change. WebSocket `error` and `result`
-frames use the same codes. A 401 has `WWW-Authenticate: Bearer`, a 405 has `Allow`, and a 503 has `Retry-After` in
-seconds. Every answer to well-formed HTTP has an `X-Request-ID` (the caller's own, where it sent one of 1–128 visible
-ASCII characters), under which the service's log tells more.
+frames use the same codes. A 401 has `WWW-Authenticate: Bearer`, a 403 for want of a scope names it there, a 405 has
+`Allow`, and a 503 has `Retry-After` in seconds. Every answer to well-formed HTTP has an `X-Request-ID` (the caller's
+own, where it sent one of 1–128 visible ASCII characters), under which the service's log tells more.
 
 This page is generated from `session_service/api/errors.py` by `scripts/generate_error_docs.py`.
 """

@@ -7,6 +7,8 @@ quotes the beginning of the offending line, where a token may stand; here it get
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +23,24 @@ SHUTDOWN_LIMIT_S = 1.0  # for requests under way, when the listener closes
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_waiting",)
+
+    def __init__(self, server: web.Server, **options: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._waiting: asyncio.Task[Any] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        super().connection_lost(exc)
+
+    @contextmanager
+    def cancelling(self) -> Iterator[None]:
+        self._waiting = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._waiting = None
 
     def handle_error(
         self,
@@ -45,7 +64,20 @@ class _Server(web.Server):
         self._options = options
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return _Connection(self, **self._options)
+
+
+@contextmanager
+def cancelled_when_left(request: web.Request) -> Iterator[None]:
+    """The handler's task is cancelled as soon as its client has left; else it would work on for nobody.
+
+    For handlers whose work can be cancelled at any point: aiohttp lets all others go on to their end.
+    """
+    connection = request.protocol
+    if not isinstance(connection, _Connection) or request.transport is None:
+        raise asyncio.CancelledError  # it has left already
+    with connection.cancelling():
+        yield
 
 
 class HttpServer(web.AppRunner):

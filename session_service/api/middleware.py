@@ -28,6 +28,7 @@ UNMATCHED_ROUTE = "unmatched"
 _QUIET_ROUTES = frozenset({"/health", "/readiness", "/metrics"})
 
 _request_id_key = web.RequestKey("request_id", str)
+_untimed_key = web.RequestKey("untimed", bool)
 _sane_request_id = re.compile(r"[!-~]{1,128}")
 
 
@@ -35,6 +36,11 @@ def route_template(request: web.Request) -> str:
     """The route's template, such as ``/api/sessions/{session_id}``: bounded, and without anybody's ids."""
     resource = request.match_info.route.resource
     return UNMATCHED_ROUTE if resource is None else resource.canonical
+
+
+def leave_untimed(request: web.Request) -> None:
+    """Count the answer without its time: the caller asked to wait."""
+    request[_untimed_key] = True
 
 
 @web.middleware
@@ -62,7 +68,8 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
 def metrics_middleware(metrics: Metrics, trusted: TrustedNetworks) -> Middleware:
     """Count and time every answer, and write the one access log line: template and status, no query, no token.
 
-    A WebSocket or an event stream is counted when it ends, and not timed: its life is not an answer's time.
+    A WebSocket or an event stream is counted when it ends, and not timed: its life is not an answer's time. Nor is a
+    long poll's (``leave_untimed``).
     """
 
     @web.middleware
@@ -70,18 +77,18 @@ def metrics_middleware(metrics: Metrics, trusted: TrustedNetworks) -> Middleware
         started = time.perf_counter()
         route = route_template(request)
         status = 499  # the client went away before the answer: the handler is cancelled
-        is_stream = False
+        is_timed = True
         try:
             response = await handler(request)
             status = response.status
-            is_stream = not isinstance(response, web.Response)
+            is_timed = isinstance(response, web.Response)
             return response
         finally:
             duration_s = time.perf_counter() - started
-            if is_stream:
-                metrics.rest_requests_total.labels(request.method, route, str(status)).inc()
-            else:
+            if is_timed and _untimed_key not in request:
                 metrics.rest_request(request.method, route, status, duration_s)
+            else:
+                metrics.rest_requests_total.labels(request.method, route, str(status)).inc()
             write = log.debug if route in _QUIET_ROUTES else log.info
             write(
                 "http_request",

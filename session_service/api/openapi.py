@@ -11,7 +11,9 @@ from session_service import __version__
 from session_service.api.errors import PUBLIC_ERRORS
 from session_service.api.health import Liveness, Readiness
 from session_service.api.json_schemas import REF, Schema, component_schemas
+from session_service.domain.inbox import InboxStatus
 from session_service.domain.named_session import MAX_TITLE_LENGTH
+from session_service.domain.sandbox_session import MAX_DEPTH
 from session_service.domain.session import SessionStatus
 from session_service.errors import ErrorCode
 from session_service.wire.fields import MAX_ID_LENGTH
@@ -33,6 +35,21 @@ from session_service.wire.rest import (
     SimulatorStopped,
     StartSimulatorRequest,
     SubmitOrderRequest,
+)
+from session_service.wire.sandbox_sessions import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    ChangedSandboxSession,
+    ClaimedSandboxSession,
+    ClaimRequest,
+    CompleteRequest,
+    ExtendRequest,
+    FailRequest,
+    NewMessage,
+    NewSandboxSession,
+    SandboxChildren,
+    SandboxSessionList,
+    SandboxSessionRow,
 )
 
 
@@ -75,6 +92,8 @@ def _query(name: str, description: str, *, required: bool = False, schema: Schem
 _SESSIONS, _SIMULATORS, _ORDERS, _LIVE, _OPERATIONS = "sessions", "simulators", "orders", "live", "operations"
 _NAMED = "named sessions"
 _SANDBOX = "sandbox sessions"
+_ONE_SANDBOX = (ErrorCode.FORBIDDEN, ErrorCode.SESSION_NOT_FOUND)
+_CLAIMED_SANDBOX = (*_ONE_SANDBOX, ErrorCode.CLAIM_LOST)
 _ONE_SESSION = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.SESSION_EXPIRED)
 _NAMED_ERRORS = {
     401: "Unauthorized: the token, or its subject, which is no integer from 1 to 2147483647",
@@ -324,6 +343,142 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         replies={200: Reply("The stream", "EventStream", "text/event-stream")},
         errors=(ErrorCode.FORBIDDEN,),
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sandbox-sessions",
+        tag=_SANDBOX,
+        operation_id="createSandboxSession",
+        summary="Make a sandbox session",
+        description="`pending` work, unless `inbox_status` says otherwise; null is a session that is no work. A "
+        "body has at most 1 MiB, and so have `messages` and `sbx_config`. Needs the scope `sandbox`, as all of these.",
+        body=NewSandboxSession,
+        replies={201: Reply("The session", SandboxSessionRow)},
+        errors=(ErrorCode.FORBIDDEN,),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/sandbox-sessions",
+        tag=_SANDBOX,
+        operation_id="listSandboxSessions",
+        summary="Sandbox sessions, the oldest first",
+        description="A page may have fewer than `limit` where sessions are large; the last one has no cursor. A "
+        "session that is there from the first page to the last comes once.",
+        parameters=(
+            _query("status", "Only those with this status", schema={"enum": list(InboxStatus)}),
+            _query("parent", "Only those right below this session", schema={"type": "string", "format": "uuid"}),
+            _query(
+                "limit",
+                "How many",
+                schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+            ),
+            _query("cursor", "The `cursor` of the page before"),
+        ),
+        replies={200: Reply("A page of them", SandboxSessionList)},
+        errors=(ErrorCode.FORBIDDEN, ErrorCode.INVALID_REQUEST),
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sandbox-sessions/claim",
+        tag=_SANDBOX,
+        operation_id="claimSandboxSession",
+        summary="Claim the next piece of work",
+        description="The oldest that is pending, or that was claimed and has run out. With `waitSeconds` the answer "
+        "waits for work; a client that leaves meanwhile has claimed nothing. After `visibilitySeconds` others may "
+        "claim the work.",
+        body=ClaimRequest,
+        replies={
+            200: Reply("The work; `claim` is the token to extend, complete or fail it with", ClaimedSandboxSession),
+            204: Reply("There is none"),
+        },
+        errors=(ErrorCode.FORBIDDEN,),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/sandbox-sessions/{session_id}",
+        tag=_SANDBOX,
+        operation_id="getSandboxSession",
+        summary="One sandbox session",
+        replies={200: Reply("The session", SandboxSessionRow)},
+        errors=_ONE_SANDBOX,
+    ),
+    Operation(
+        method="PATCH",
+        path="/api/v1/sandbox-sessions/{session_id}",
+        tag=_SANDBOX,
+        operation_id="changeSandboxSession",
+        summary="Set fields of a sandbox session",
+        description="Absent fields stay as they are, null is a value. Another `inbox_status` ends a claim.",
+        body=ChangedSandboxSession,
+        replies={200: Reply("The session", SandboxSessionRow)},
+        errors=_ONE_SANDBOX,
+    ),
+    Operation(
+        method="DELETE",
+        path="/api/v1/sandbox-sessions/{session_id}",
+        tag=_SANDBOX,
+        operation_id="deleteSandboxSession",
+        summary="Delete a sandbox session; its children stay",
+        replies={204: Reply("It is deleted")},
+        errors=_ONE_SANDBOX,
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sandbox-sessions/{session_id}/messages",
+        tag=_SANDBOX,
+        operation_id="appendSandboxMessage",
+        summary="Append a message",
+        description="Atomic: of two at once both stay. A `messages` that is no array becomes its first element.",
+        body=NewMessage,
+        replies={200: Reply("The session", SandboxSessionRow)},
+        errors=_ONE_SANDBOX,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/sandbox-sessions/{session_id}/children",
+        tag=_SANDBOX,
+        operation_id="listSandboxChildren",
+        summary="What stands below a sandbox session",
+        parameters=(
+            _query(
+                "depth",
+                "How many levels",
+                schema={"type": "integer", "minimum": 1, "maximum": MAX_DEPTH, "default": 1},
+            ),
+        ),
+        replies={200: Reply("The sessions, level by level", SandboxChildren)},
+        errors=(*_ONE_SANDBOX, ErrorCode.INVALID_REQUEST),
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sandbox-sessions/{session_id}/extend",
+        tag=_SANDBOX,
+        operation_id="extendSandboxClaim",
+        summary="Hold a claim for longer",
+        body=ExtendRequest,
+        replies={200: Reply("The session", SandboxSessionRow)},
+        errors=_CLAIMED_SANDBOX,
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sandbox-sessions/{session_id}/complete",
+        tag=_SANDBOX,
+        operation_id="completeSandboxSession",
+        summary="The work is done",
+        body=CompleteRequest,
+        replies={200: Reply("The session", SandboxSessionRow)},
+        errors=_CLAIMED_SANDBOX,
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/sandbox-sessions/{session_id}/fail",
+        tag=_SANDBOX,
+        operation_id="failSandboxSession",
+        summary="The work was not done",
+        description="`pending` again after a back-off while `retry` holds and attempts are left, else `failed`.",
+        body=FailRequest,
+        replies={200: Reply("The session", SandboxSessionRow)},
+        errors=_CLAIMED_SANDBOX,
     ),
     Operation(
         method="GET",
@@ -588,7 +743,7 @@ def build_document() -> Schema:
             "version": __version__,
             "description": "Sessions, their simulators and orders. Every error has the same body; its `code` is one "
             "of a fixed list; errors of named sessions are an object with `detail` alone. Unknown fields of a body "
-            "are ignored; a body has at most 64 KiB.",
+            "are ignored; a body has at most 64 KiB, of sandbox sessions 1 MiB.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

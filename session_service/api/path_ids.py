@@ -11,6 +11,7 @@ from session_service.errors import (
     SimulatorNotFoundError,
 )
 from session_service.wire.fields import is_object_id
+from session_service.wire.sandbox_sessions import is_sandbox_session_id
 
 
 def session_id_of(request: web.Request) -> str:
@@ -30,6 +31,14 @@ def session_id_of_query(request: web.Request) -> str:
     if session_id is None:
         raise InvalidRequestError("sessionId", "is required in the query")
     return checked_session_id(session_id)
+
+
+def sandbox_session_id_of(request: web.Request) -> str:
+    """The path's id of a sandbox session. Raises SessionNotFoundError."""
+    session_id = request.match_info["session_id"]
+    if not is_sandbox_session_id(session_id):
+        raise SessionNotFoundError
+    return session_id
 
 
 def simulator_id_of(request: web.Request) -> str:

@@ -8,12 +8,14 @@ SQLSTATE rules (docs/operations.md, "PostgreSQL"):
 - 25006 (read-only transaction: a primary that was demoted): the connection is dropped, the error is "unavailable".
 - A wrong password, a schema that is not there, no rights, no room (28xxx, 3D000, 42P01, 42501, 53xxx, 58xxx): someone
   must see to it; until then the error is "unavailable", and the log says which.
-- 23xxx is an answer: the constraint's name becomes the domain's error, here and nowhere else.
+- 23xxx is an answer: the constraint's name becomes the domain's error, here and nowhere else. So are the SQLSTATEs
+  that functions of ours raise: SB001, P0002, and 22023, whose message begins with the name of what is wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -25,8 +27,11 @@ import structlog
 from session_service.config import DatabaseSettings
 from session_service.database.availability import Availability
 from session_service.errors import (
+    ClaimLostError,
     DatabaseUnavailableError,
     DuplicateSessionTitleError,
+    InvalidRequestError,
+    PayloadTooLargeError,
     SessionNotFoundError,
     SessionServiceError,
 )
@@ -50,7 +55,20 @@ _CONSTRAINT_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
     "session_metadata_session_id_fkey": SessionNotFoundError,
     "sessions_user_id_title_key": DuplicateSessionTitleError,
     "sessions_one_active_key": DatabaseUnavailableError,  # a write that took no lock came between: soon it is done
+    "session_parent_fkey": lambda: InvalidRequestError("parent", "there is no such session"),
+    "session_parent_cycle": lambda: InvalidRequestError("parent", "a session cannot stand above itself"),
+    "session_parent_depth": lambda: InvalidRequestError("parent", "it stands more than 1,000 levels deep"),
+    "session_messages_size": lambda: PayloadTooLargeError(
+        "messages", "would be larger than 1 MiB as they are stored"
+    ),
+    "session_sbx_config_size": lambda: PayloadTooLargeError("sbx_config", "is larger than 1 MiB as it is stored"),
 }
+# What functions of the schema raise.
+_STATE_ERRORS: dict[str, Callable[[], SessionServiceError]] = {
+    "SB001": ClaimLostError,
+    "P0002": SessionNotFoundError,
+}
+_ARGUMENT = re.compile(r"([a-z_]+): (.+)", re.DOTALL)
 
 _NOT_DONE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 # What goes wrong with one call on a server that is there, as its own line in the log; the rest makes an outage.
@@ -215,6 +233,11 @@ class Postgres:
             except _UNUSABLE as error:
                 self._failed(pool, tried, error)
                 raise DatabaseUnavailableError from error
+            except asyncpg.PostgresError as error:
+                refused = _refusal(error)
+                if refused is None:
+                    raise
+                raise refused from error
             await asyncio.sleep(_RETRY_PAUSE_S * attempt)
 
     def _failed(self, pool: asyncpg.Pool[Record], tried: _Try, error: BaseException) -> None:
@@ -240,6 +263,15 @@ class _Try:
         self.operation = operation
         self.started_s = started_s
         self.has_connection = False
+
+
+def _refusal(error: asyncpg.PostgresError) -> SessionServiceError | None:
+    """What a function of the schema says with this error; None where it is PostgreSQL's own."""
+    if isinstance(error, asyncpg.InvalidParameterValueError):
+        named = _ARGUMENT.fullmatch(str(error))
+        return None if named is None else InvalidRequestError(named[1], named[2])
+    made = _STATE_ERRORS.get(error.sqlstate or "")
+    return None if made is None else made()
 
 
 async def _keep_state(_connection: asyncpg.Connection[Record]) -> None:

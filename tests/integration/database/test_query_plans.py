@@ -50,6 +50,7 @@ FILL = """
     ANALYZE;
 """
 MANY = [f"s{number}" for number in range(1, 21)]  # for a thousand of 20,000 a whole read would be right
+UUID_77 = "00000000-0000-4000-8000-000000000077"
 # Queries that a request or a frequent round makes, with parameters.
 HOT: dict[str, tuple[Any, ...]] = {
     "sessions.find_by_device": ("u7", "d1"),
@@ -94,14 +95,28 @@ HOT: dict[str, tuple[Any, ...]] = {
     "named_sessions.changed": (2**62, 0, f"3:{2**62 + 3}:", 2000),  # a round in which nothing changed
     "named_sessions.changed_in": (0, 0, f"3:{2**62 + 3}:", 2000, [str(2**62)]),
     "sandbox_changes.between": (2**62, [2**62 - 1], 2**62 + 3, f"3:{2**62 + 3}:", 10_001),  # nothing changed
+    "sandbox_sessions.get": (UUID_77,),
+    "sandbox_sessions.change": (UUID_77, True, "[]", False, None, False, None, False, None),
+    "sandbox_sessions.release": (UUID_77, UUID_77),
     "spares.recorded": ("spare7", "uid", "host:1", None),
     "spares.remove": ("spare7", "READY"),
 }
 # Those that call a function: their statements are inside it, where a plan is not shown; see INSIDE.
 FUNCTIONS = {
+    "sandbox_sessions.create",
+    "sandbox_sessions.page",
+    "sandbox_sessions.children",
+    "sandbox_sessions.delete",
+    "sandbox_sessions.append",
+    "sandbox_sessions.claim",
+    "sandbox_sessions.extend",
+    "sandbox_sessions.complete",
+    "sandbox_sessions.fail",
     "named_sessions.create",
     "named_sessions.activate",
     "named_sessions.delete",
+    "sandbox_upkeep.guard",
+    "sandbox_upkeep.delete_completed",
     "sessions.open",
     "sessions.end",
     "sessions.expire",
@@ -136,6 +151,9 @@ FUNCTIONS = {
 WHOLE = {
     "named_sessions.look",  # one row each
     "sandbox_changes.look",
+    "sandbox_upkeep.count",  # up to 100,000 index entries of each status, by one pod
+    "sandbox_upkeep.measure",  # sizes, connections
+    "sandbox_upkeep.connections",
     "named_sessions.doubt",
     "named_sessions.settle",
     "named_session_order.is_in_order",  # once in a table's life, over all of it
@@ -162,6 +180,7 @@ WHOLE = {
     "sessions.count_of_pod",  # a gauge over all that a pod owns
     "ownership.release",  # up to a thousand at a time, while a pod drains
     "pods.all",  # few rows each
+    "pods.loads",  # for people: counts over all pods of a local run
     "backups.tables",  # once a backup, or a restore
     "backups.roles",
     "backups.identity",
@@ -243,6 +262,26 @@ INSIDE = {
         "SELECT i.user_id, count(*) FROM simulator.instances i"
         " WHERE i.status IN ('CREATING', 'STARTING') AND i.admitted_at > clock_timestamp() - interval '30 s'"
         " GROUP BY i.user_id"
+    ),
+    "sandbox page": "SELECT s.* FROM public.session s WHERE TRUE ORDER BY s.created_at, s.id LIMIT 51",
+    "sandbox page, after": (
+        "SELECT s.* FROM public.session s WHERE TRUE"
+        " AND (s.created_at, s.id) > ('2026-01-01', '00000000-0000-4000-8000-000000000077')"
+        " ORDER BY s.created_at, s.id LIMIT 51"
+    ),
+    "sandbox page, status": (
+        "SELECT s.* FROM public.session s WHERE TRUE AND s.inbox_status = 'failed'"
+        " AND (s.created_at, s.id) > ('2026-01-01', '00000000-0000-4000-8000-000000000077')"
+        " ORDER BY s.created_at, s.id LIMIT 51"
+    ),
+    "sandbox page, parent": (
+        "SELECT s.* FROM public.session s WHERE TRUE AND s.parent = '00000000-0000-4000-8000-000000000077'"
+        " AND (s.created_at, s.id) > ('2026-01-01', '00000000-0000-4000-8000-000000000077')"
+        " ORDER BY s.created_at, s.id LIMIT 51"
+    ),
+    "sandbox page, both": (
+        "SELECT s.* FROM public.session s WHERE TRUE AND s.inbox_status = 'failed'"
+        " AND s.parent = '00000000-0000-4000-8000-000000000077' ORDER BY s.created_at, s.id LIMIT 51"
     ),
     "presence": "SELECT count(*) FROM session.sockets k WHERE k.session_id = 's77'",
     "start, spare": (
