@@ -163,12 +163,16 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Sandboxes that use the table ``public.session`` over SQL. Empty: nobody can log in as ``sessionuser``."""
+    """The table ``public.session``, which sandboxes use over SQL. No password: nobody logs in as ``sessionuser``."""
 
     password: Annotated[
         str,
         _setting("SANDBOX_DB_PASSWORD", "printable ASCII characters without spaces", secret=True, pattern="^[!-~]*$"),
     ] = ""
+    # Whether anybody needs old results only an operator can know: so nothing is deleted unasked.
+    retention_days: Annotated[
+        int, _setting("SANDBOX_RETENTION_DAYS", "0 (keep all) to 36500, whole days", ge=0, le=36500)
+    ] = 0
 
 
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):

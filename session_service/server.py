@@ -35,6 +35,8 @@ from session_service.named_sessions.upkeep import LOOK_EVERY_S, REPAIR_EVERY_S, 
 from session_service.sandboxes.changes import GATHER_S, ChangeFollower
 from session_service.sandboxes.inbox_listener import INBOX_CHANNEL, InboxListener
 from session_service.sandboxes.service import SandboxSessionService
+from session_service.sandboxes.upkeep import GUARD_EVERY_S, RETAIN_EVERY_S, SandboxUpkeep
+from session_service.sandboxes.upkeep import MEASURE_EVERY_S as MEASURE_SANDBOXES_EVERY_S
 from session_service.sessions.activity import ActivityLog
 from session_service.sessions.connection_quality import ConnectionQuality
 from session_service.sessions.manager import SessionManager
@@ -269,6 +271,10 @@ class SessionServer:
             self.metrics,
             clock=asyncio.get_running_loop().time,
         )
+        self.metrics.sandbox_waiters.set_function(lambda: float(len(self._inbox)))
+        self._sandbox_upkeep = SandboxUpkeep(
+            self._database.sandbox_upkeep, self.metrics, retention_days=self._settings.sandbox.retention_days
+        )
         self._sandbox_changes = ChangeFollower(self._database.sandbox_changes)
         self._inbox_notifications.subscribe(lambda _payload: self._sandbox_changes.poke(), self._sandbox_changes.poke)
 
@@ -363,6 +369,7 @@ class SessionServer:
         guard.every("simulator_gauge", MEASURE_EVERY_S, self._simulators.measure)
         guard.every("orphan_gauge", MEASURE_EVERY_S, self._orphans.measure)
         guard.every("warm_pool_gauge", MEASURE_EVERY_S, self._warm_pool.measure)
+        guard.every("sandbox_gauge", MEASURE_SANDBOXES_EVERY_S, self._measure_sandboxes)
         guard.spawn("session_claims", self._ownership.run_claims())
         guard.spawn("freed_start_slots", self._start_queue.run())
         guard.spawn("own_teardowns", self._own_teardowns.run())
@@ -385,6 +392,8 @@ class SessionServer:
         guard.every("simulator_inactivity", INACTIVE_EVERY_S, only(self._simulator_inactivity))
         guard.every("simulator_orphans", ORPHANS_EVERY_S, only(self._orphans.sweep))
         guard.every("active_session_cache_repair", REPAIR_EVERY_S, only(self._active_sessions.repair))
+        guard.every("sandbox_guard", GUARD_EVERY_S, only(self._sandbox_upkeep.guard))
+        guard.every("sandbox_retention", RETAIN_EVERY_S, only(self._sandbox_upkeep.retain))
         guard.every("pod_purge", PURGE_EVERY_S, only(self._database.pods.purge))
 
     async def wait_for_shutdown(self) -> None:
@@ -528,6 +537,12 @@ class SessionServer:
     async def _socket_round(self) -> None:
         await self._websockets.socket_round()
         await self._simulator_changes.round(self._websockets.is_news)
+
+    async def _measure_sandboxes(self) -> None:
+        if self._sweeper.holds:
+            await self._sandbox_upkeep.measure()
+        else:
+            self._sandbox_upkeep.forget()
 
     async def _simulator_inactivity(self) -> None:
         await self._simulators.stop_inactive(self._settings.simulator.inactivity_timeout_s)

@@ -14,6 +14,7 @@ from session_service.database.presence import PodPresence
 from session_service.database.redis import Redis
 from session_service.database.sandbox_changes import SandboxChangeRepository
 from session_service.database.sandbox_sessions import SandboxSessionRepository
+from session_service.database.sandbox_upkeep import SandboxUpkeepRepository
 from session_service.database.sessions import SessionRepository
 from session_service.database.simulators import SimulatorRepository
 from session_service.database.sockets import SocketRepository
@@ -49,6 +50,7 @@ class DatabaseManager:
         self.ownership = OwnershipRepository(self.postgres, queries)
         self.sandbox_changes = SandboxChangeRepository(self.postgres, queries)
         self.sandbox_sessions = SandboxSessionRepository(self.postgres, queries)
+        self.sandbox_upkeep = SandboxUpkeepRepository(self.postgres, queries)
         self.sweeper = SweeperRepository(self.postgres, queries)
         self.events = EventBus(self.redis, settings.server.pod_name)
         self.presence = PodPresence(self.redis, settings.server.pod_name, lease_s=settings.pod.lease_s)

@@ -116,6 +116,30 @@ class Metrics:
         )
         self.sweeper = self._gauge("sweeper", "1 on the pod that makes the rounds that are made once for all pods")
 
+        self.sandbox_sessions = self._gauge(
+            "sandbox_sessions",
+            "Sandbox sessions by status, or none; 100,000 means so many or more",
+            "status",
+        )
+        self.sandbox_oldest_pending_seconds = self._gauge(
+            "sandbox_oldest_pending_seconds", "Age of the oldest sandbox session that waits, 0 where none does"
+        )
+        self.sandbox_database_bytes = self._gauge("sandbox_database_bytes", "Size of the database")
+        self.sandbox_table_bytes = self._gauge("sandbox_table_bytes", "Size of public.session with its indexes")
+        self.sandbox_connections = self._gauge(
+            "sandbox_connections",
+            "Connections to the database; role is service, sessionuser, sandbox or other",
+            "role",
+        )
+        self.sandbox_slow_queries = self._gauge("sandbox_slow_queries", "Statements that run for more than 5 s")
+        self.sandbox_guard_total = self._counter(
+            "sandbox_guard_total", "Transactions of sandboxes ended, roles put back, by action", "action"
+        )
+        self.sandbox_sessions_deleted_total = self._counter(
+            "sandbox_sessions_deleted_total", "Completed sandbox sessions deleted by retention"
+        )
+        self.sandbox_waiters = self._gauge("sandbox_waiters", "Requests that wait for work of the inbox on this pod")
+
         self.kubernetes_watch_heard_timestamp_seconds = self._gauge(
             "kubernetes_watch_heard_timestamp_seconds",
             "Unix time of a watch's last sign of life, a bookmark included",

@@ -38,6 +38,7 @@ VARIABLES: dict[str, tuple[str, str, object, tuple[str, ...]]] = {
     "MIGRATE_DB_USER": ("database.migrate_user", "owner", "owner", ()),
     "MIGRATE_DB_PASSWORD": ("database.migrate_password", "p", "p", ()),
     "SANDBOX_DB_PASSWORD": ("sandbox.password", "p:/@~", "p:/@~", ("p p", "ü")),
+    "SANDBOX_RETENTION_DAYS": ("sandbox.retention_days", "36500", 36500, ("-1", "36501", "1.5")),
     "REDIS_HOST": ("redis.host", "r", "r", ()),
     "REDIS_PORT": ("redis.port", "6380", 6380, ("65536",)),
     "REDIS_DB": ("redis.db", "15", 15, ("16", "-1")),
