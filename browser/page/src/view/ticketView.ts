@@ -54,6 +54,7 @@ export class TicketView {
     const chosen = this.#symbol.value;
     this.#symbol.replaceChildren(...symbols.map((symbol) => make("option", { value: symbol }, symbol)));
     if (symbols.includes(chosen)) this.#symbol.value = chosen;
+    this.#edited();
   }
 
   select(symbol: string | null): void {
