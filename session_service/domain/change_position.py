@@ -36,7 +36,9 @@ class ChangePosition(msgspec.Struct, frozen=True):
             return None
         snapshot = Snapshot.parse(found[2])
         ascending = sorted(set(snapshot.in_progress))
-        if list(snapshot.in_progress) != ascending or not snapshot.xmin <= snapshot.xmax < 2**63:
+        if str(snapshot) != found[2] or list(snapshot.in_progress) != ascending:
+            return None
+        if not snapshot.xmin <= snapshot.xmax < 2**63:
             return None
         if ascending and not (snapshot.xmin <= ascending[0] and ascending[-1] < snapshot.xmax):
             return None
