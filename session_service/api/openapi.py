@@ -351,7 +351,7 @@ OPERATIONS: tuple[Operation, ...] = (
         operation_id="createSandboxSession",
         summary="Make a sandbox session",
         description="`pending` work, unless `inbox_status` says otherwise; null is a session that is no work. A "
-        "body has at most 1 MiB, and so have `messages` and `sbx_config`. Needs the scope `sandbox`, as all of these.",
+        "body has at most 1 MiB, as have `messages` and `sbx_config`. Needs the scope `sandbox`, as all of these.",
         body=NewSandboxSession,
         replies={201: Reply("The session", SandboxSessionRow)},
         errors=(ErrorCode.FORBIDDEN,),

@@ -28,33 +28,41 @@ class SandboxSessionRepository:
         self, messages: str | None, status: InboxStatus | None, sbx_config: str | None, parent: str | None
     ) -> SandboxSession:
         """Make a session."""
-        return await self._one("create", messages, status, sbx_config, parent)
+        return await self._one(
+            self._queries["sandbox_sessions.create"], "create_sandbox_session", messages, status, sbx_config, parent
+        )
 
     async def get(self, session_id: str) -> SandboxSession:
         """Raises SessionNotFoundError."""
-        return await self._one("get", session_id, repeatable=True)
+        return await self._one(
+            self._queries["sandbox_sessions.get"], "get_sandbox_session", session_id, repeatable=True
+        )
 
     async def page(
         self, status: InboxStatus | None, parent: str | None, after: Position | None, limit: int
     ) -> SandboxPage:
         """Up to ``limit`` sessions, the oldest first, from ``after`` on; fewer where they are large."""
         position = (None, None) if after is None else (after.created_at, after.id)
-        return await self._some("page", status, parent, *position, limit)
+        return await self._some(
+            self._queries["sandbox_sessions.page"], "list_sandbox_sessions", status, parent, *position, limit
+        )
 
     async def children(self, session_id: str, depth: int, limit: int) -> SandboxPage:
         """What stands below, level by level. Raises SessionNotFoundError."""
-        return await self._some("children", session_id, depth, limit)
+        return await self._some(
+            self._queries["sandbox_sessions.children"], "list_sandbox_children", session_id, depth, limit
+        )
 
     async def change(self, session_id: str, change: SandboxChange) -> SandboxSession:
         """Set fields. Raises SessionNotFoundError."""
         return await self._one(
-            "change",
+            self._queries["sandbox_sessions.change"],
+            "change_sandbox_session",
             session_id,
             *_to_set(change.messages),
             *_to_set(change.inbox_status),
             *_to_set(change.sbx_config),
             *_to_set(change.parent),
-            repeatable=True,
         )
 
     async def delete(self, session_id: str) -> None:
@@ -66,11 +74,15 @@ class SandboxSessionRepository:
 
     async def append(self, session_id: str, message: str) -> SandboxSession:
         """Add a message. Raises SessionNotFoundError."""
-        return await self._one("append", session_id, message)
+        return await self._one(
+            self._queries["sandbox_sessions.append"], "append_sandbox_session", session_id, message
+        )
 
     async def claim(self, worker: str, visibility_s: float) -> SandboxSession | None:
         """The next piece of work, claimed for ``visibility_s``; None where there is nothing."""
-        record = await self._record("claim", worker, visibility_s)
+        record = await self._postgres.fetch_row(
+            self._queries["sandbox_sessions.claim"], worker, visibility_s, operation="claim_sandbox_session"
+        )
         return None if record is None else _session_of(record)
 
     async def release(self, session_id: str, claim: str) -> None:
@@ -85,38 +97,35 @@ class SandboxSessionRepository:
 
     async def extend(self, session_id: str, claim: str, visibility_s: float) -> SandboxSession:
         """Raises ClaimLostError."""
-        return await self._one("extend", session_id, claim, visibility_s, repeatable=True)
+        return await self._one(
+            self._queries["sandbox_sessions.extend"],
+            "extend_sandbox_session",
+            session_id,
+            claim,
+            visibility_s,
+            repeatable=True,
+        )
 
     async def complete(self, session_id: str, claim: str, messages: str | None) -> SandboxSession:
         """Raises ClaimLostError. ``messages``: None leaves them as they are."""
-        return await self._one("complete", session_id, claim, messages)
+        return await self._one(
+            self._queries["sandbox_sessions.complete"], "complete_sandbox_session", session_id, claim, messages
+        )
 
     async def fail(self, session_id: str, claim: str, error: str | None, *, retry: bool) -> SandboxSession:
         """Raises ClaimLostError."""
-        return await self._one("fail", session_id, claim, error, retry)
+        return await self._one(
+            self._queries["sandbox_sessions.fail"], "fail_sandbox_session", session_id, claim, error, retry
+        )
 
-    async def _one(self, query: str, *args: Any, repeatable: bool = False) -> SandboxSession:
-        record = await self._record(query, *args, repeatable=repeatable)
+    async def _one(self, query: str, operation: str, *args: Any, repeatable: bool = False) -> SandboxSession:
+        record = await self._postgres.fetch_row(query, *args, operation=operation, repeatable=repeatable)
         if record is None:
             raise SessionNotFoundError
         return _session_of(record)
 
-    async def _record(self, query: str, *args: Any, repeatable: bool = False) -> Record | None:
-        return await self._postgres.fetch_row(
-            self._queries[f"sandbox_sessions.{query}"],
-            *args,
-            operation=f"{query}_sandbox_session",
-            repeatable=repeatable,
-        )
-
-    async def _some(self, query: str, *args: Any) -> SandboxPage:
-        records = await self._postgres.fetch(
-            self._queries[f"sandbox_sessions.{query}"],
-            *args,
-            MAX_PAGE_BYTES,
-            operation=f"{query}_sandbox_sessions",
-            repeatable=True,
-        )
+    async def _some(self, query: str, operation: str, *args: Any) -> SandboxPage:
+        records = await self._postgres.fetch(query, *args, MAX_PAGE_BYTES, operation=operation, repeatable=True)
         shown = [record for record in records if not record["beyond"]]
         last = Position(shown[-1]["position"], str(shown[-1]["id"])) if len(shown) < len(records) else None
         return SandboxPage(tuple(_session_of(record) for record in shown), last)

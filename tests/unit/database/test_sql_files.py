@@ -13,7 +13,7 @@ from session_service.database.sql_files import Migration, load_migrations, load_
 PACKAGE = Path(session_service.__file__).parent
 NOUNS = (
     "sessions|named_sessions|named_session_order|simulators|spares|sockets|pods|ownership|orphans|sweeper|teardowns"
-    "|installation|start_queue"
+    "|installation|start_queue|sandbox_sessions|sandbox_changes|sandbox_upkeep|backups"
 )
 USED = re.compile(rf'"((?:{NOUNS})\.[a-z_]+)"')
 
