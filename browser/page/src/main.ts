@@ -1,4 +1,3 @@
-import { createRestClient, ServiceError } from "session-service-client";
 import "./page.css";
 import { Desk } from "./desk.ts";
 import { deviceIdIn } from "./deviceId.ts";
@@ -7,7 +6,6 @@ import { keepSignIn, keptSignIn } from "./keptSignIn.ts";
 import { KeptTickets, TICKETS_KEY } from "./keptTickets.ts";
 import { keptValues } from "./keptValues.ts";
 import { LocalControl, LocalControlError } from "./localControl.ts";
-import { errorWords } from "./model/errorWords.ts";
 import { loadPageConfig, type PageConfig } from "./pageConfig.ts";
 import { PodsPanel } from "./panel/podsPanel.ts";
 import { find, setText } from "./view/dom.ts";
@@ -80,16 +78,13 @@ function openPage(config: PageConfig): void {
       : new TokenIdentity(signIn.kind === "token" ? signIn.token : "");
   }
 
-  /** Why this user cannot come in, in words; empty for who can. */
+  /** Why this user cannot come in, in words; empty for who can try. The service itself is asked by connecting. */
   async function objectionTo(identity: Identity): Promise<string> {
     try {
-      const rest = createRestClient({ url: urls, getToken: (why) => identity.getToken(why) });
-      await rest.listSessions();
+      await identity.getToken("connect");
       return "";
     } catch (error) {
-      if (error instanceof ServiceError) return errorWords(error.code, error.message);
-      if (error instanceof LocalControlError) return localWords(error);
-      return "The service does not answer. Check your network, then try again.";
+      return error instanceof LocalControlError ? localWords(error) : "No token could be had. Try again.";
     }
   }
 }

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import {
   formatClock,
   formatDuration,
+  formatInstant,
   formatPrice,
   formatRate,
   formatSignedPercent,
@@ -26,9 +27,9 @@ describe("prices", () => {
   });
 
   it("are percent of one", () => {
-    expect(formatSignedPercent(0.0123)).toBe("+1.23 %");
-    expect(formatSignedPercent(-0.5)).toBe("\u221250.00 %");
-    expect(formatSignedPercent(0)).toBe("0.00 %");
+    expect(formatSignedPercent(0.0123)).toBe("+1.23%");
+    expect(formatSignedPercent(-0.5)).toBe("\u221250.00%");
+    expect(formatSignedPercent(0)).toBe("0.00%");
   });
 });
 
@@ -58,5 +59,11 @@ describe("times", () => {
 
   it("of day are local, with two digits each", () => {
     expect(formatClock(new Date(2026, 0, 2, 3, 4, 5).getTime())).toBe("03:04:05");
+  });
+
+  it("of another day have their day", () => {
+    const instantMs = new Date(2026, 0, 2, 3, 4, 5).getTime();
+    expect(formatInstant(instantMs, new Date(2026, 0, 2, 23, 0, 0).getTime())).toBe("03:04:05");
+    expect(formatInstant(instantMs, new Date(2026, 0, 3, 1, 0, 0).getTime())).toBe("2 Jan 03:04");
   });
 });

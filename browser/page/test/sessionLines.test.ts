@@ -2,8 +2,8 @@ import type { Session } from "session-service-client";
 import { describe, expect, it } from "vitest";
 import { sessionLines } from "../src/model/sessionLines.ts";
 
-function session(sessionId: string, lastActive: string, fields: Record<string, unknown> = {}): Session {
-  const instants = { createdAt: lastActive, lastActive, expiresAt: lastActive };
+function session(sessionId: string, createdAt: string, fields: Record<string, unknown> = {}): Session {
+  const instants = { createdAt, lastActive: LATE, expiresAt: LATE };
   return { sessionId, userId: "1", status: "ACTIVE", deviceId: `device-${sessionId}`, ...instants, fields };
 }
 
@@ -11,7 +11,7 @@ const EARLY = "2026-11-20T10:00:00Z";
 const LATE = "2026-11-20T11:00:00Z";
 
 describe("sessionLines", () => {
-  it("has this page's session first, then the most recently active", () => {
+  it("has this page's session first, then the youngest", () => {
     const lines = sessionLines([session("a", EARLY), session("b", LATE), session("c", EARLY)], "c");
     expect(lines.map(({ sessionId, isHere }) => [sessionId, isHere])).toEqual([
       ["c", true],
@@ -32,7 +32,7 @@ describe("sessionLines", () => {
       statusWords: "Active, 2 connections",
       podName: "pod-2",
       marketWords: "Running",
-      lastActiveMs: Date.parse(EARLY),
+      sinceMs: Date.parse(EARLY),
     });
   });
 
@@ -41,7 +41,7 @@ describe("sessionLines", () => {
       device: "device-a",
       podName: null,
       marketWords: "None",
-      lastActiveMs: null,
+      sinceMs: null,
     });
   });
 });

@@ -20,9 +20,9 @@ export function formatSignedPrice(value: number): string {
   return signed(value, twoDecimals, 0.005);
 }
 
-/** A share of one, as percent with its sign: 0.0123 is "+1.23 %". */
+/** A share of one, as percent with its sign: 0.0123 is "+1.23%". */
 export function formatSignedPercent(share: number): string {
-  return `${signed(share * 100, twoDecimals, 0.005)} %`;
+  return `${signed(share * 100, twoDecimals, 0.005)}%`;
 }
 
 /** A count or a quantity. */
@@ -50,6 +50,14 @@ export function formatClock(instantMs: number): string {
   return [instant.getHours(), instant.getMinutes(), instant.getSeconds()]
     .map((part) => String(part).padStart(2, "0"))
     .join(":");
+}
+
+/** The local time of day; with its day, where that is not today: "19 Nov 14:05". */
+export function formatInstant(instantMs: number, nowMs: number): string {
+  const instant = new Date(instantMs);
+  if (instant.toDateString() === new Date(nowMs).toDateString()) return formatClock(instantMs);
+  const month = instant.toLocaleString(LOCALE, { month: "short" });
+  return `${instant.getDate()} ${month} ${formatClock(instantMs).slice(0, 5)}`;
 }
 
 function negativeAware(value: number, format: Intl.NumberFormat): string {

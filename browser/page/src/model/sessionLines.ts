@@ -11,21 +11,22 @@ export interface SessionLine {
   readonly statusWords: string;
   readonly podName: string | null;
   readonly marketWords: string;
-  readonly lastActiveMs: number | null;
+  /** When it began. */
+  readonly sinceMs: number | null;
 }
 
-/** This page's session first, then the most recently active. */
+/** This page's session first, then the youngest. When they were active says little: to list them is to use them. */
 export function sessionLines(sessions: readonly Session[], thisSessionId: string | null): SessionLine[] {
   return sessions
     .map((session) => sessionLine(session, thisSessionId))
     .sort((one, other) =>
-      one.isHere === other.isHere ? (other.lastActiveMs ?? 0) - (one.lastActiveMs ?? 0) : one.isHere ? -1 : 1,
+      one.isHere === other.isHere ? (other.sinceMs ?? 0) - (one.sinceMs ?? 0) : one.isHere ? -1 : 1,
     );
 }
 
 function sessionLine(session: Session, thisSessionId: string | null): SessionLine {
   const deviceId = session.deviceId ?? "";
-  const lastActiveMs = Date.parse(session.lastActive);
+  const sinceMs = Date.parse(session.createdAt);
   return {
     sessionId: session.sessionId,
     deviceId,
@@ -34,7 +35,7 @@ function sessionLine(session: Session, thisSessionId: string | null): SessionLin
     statusWords: statusWords(session.status, count(session.fields.frontend_connections)),
     podName: text(session.fields.pod_name),
     marketWords: marketWords(text(session.fields.simulator_status)),
-    lastActiveMs: Number.isNaN(lastActiveMs) ? null : lastActiveMs,
+    sinceMs: Number.isNaN(sinceMs) ? null : sinceMs,
   };
 }
 

@@ -153,6 +153,7 @@ export class MarketPanel {
   }
 
   #paintChart(): void {
-    this.#chartView.draw(this.#selected, this.#history.columns(this.#selected ?? ""));
+    const symbol = this.#selected;
+    this.#chartView.draw(symbol, this.#history.columns(symbol ?? ""), this.#board.line(symbol ?? ""));
   }
 }

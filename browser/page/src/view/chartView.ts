@@ -1,7 +1,8 @@
 import uPlot from "uplot";
-import { formatClock, formatPrice } from "../model/numberFormat.ts";
+import { formatClock, formatPrice, formatSignedPercent } from "../model/numberFormat.ts";
 import type { PriceColumns } from "../model/priceHistory.ts";
-import { find, make, setText } from "./dom.ts";
+import type { QuoteLine } from "../model/quoteBoard.ts";
+import { find, make, setSign, setText } from "./dom.ts";
 
 const COLOURS = ["last", "band", "axis", "grid", "move"] as const;
 type Colours = Record<(typeof COLOURS)[number], string>;
@@ -10,6 +11,8 @@ type Colours = Record<(typeof COLOURS)[number], string>;
 export class ChartView {
   readonly #plot = find("plot", HTMLElement);
   readonly #title = find("chart-title", HTMLElement);
+  readonly #last = find("chart-last", HTMLElement);
+  readonly #change = find("chart-change", HTMLElement);
   readonly #readout = find("chart-readout", HTMLElement);
   readonly #probes = COLOURS.map((name) => make("i", { class: `series-${name}`, "aria-hidden": "true" }));
   readonly #resized: ResizeObserver;
@@ -39,8 +42,11 @@ export class ChartView {
     this.#marks_s = marks_s;
   }
 
-  draw(symbol: string | null, columns: PriceColumns): void {
+  draw(symbol: string | null, columns: PriceColumns, line: QuoteLine | undefined): void {
     setText(this.#title, symbol ?? "Price");
+    setText(this.#last, line ? formatPrice(line.last) : "");
+    setText(this.#change, line ? formatSignedPercent(line.changeShare) : "");
+    setSign(this.#change, line ? line.changeShare * 100 : null);
     const minutes = this.#window_s === 60 ? "minute" : `${this.#window_s / 60} minutes`;
     const label = symbol ? `Price chart of ${symbol}, the last ${minutes}` : "Price chart";
     if (this.#plot.getAttribute("aria-label") !== label) this.#plot.setAttribute("aria-label", label);
@@ -80,7 +86,7 @@ export class ChartView {
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: true }, y: { range: priceRange } },
       axes: [
-        { ...axis, size: 28, space: 80, values: (_chart, splits) => splits.map((s) => formatClock(s * 1000)) },
+        { ...axis, size: 28, space: 80, values: (chart, splits) => splits.map((at_s) => timeLabel(chart, at_s)) },
         { ...axis, side: 1, size: 66, space: 36, values: (_chart, splits) => splits.map(formatPrice) },
       ],
       series: [
@@ -140,6 +146,11 @@ function priceRange(_chart: uPlot, least: number | null, most: number | null): [
   if (least === null || most === null) return [0, 1];
   const air = Math.max((most - least) * 0.1, 0.03);
   return [least - air, most + air];
+}
+
+/** A label that would stick out at the left is left out. */
+function timeLabel(chart: uPlot, at_s: number): string {
+  return chart.valToPos(at_s, "x") < 26 ? "" : formatClock(at_s * 1000);
 }
 
 function firstAtOrAfter(times_s: readonly number[], from_s: number): number {

@@ -1,5 +1,5 @@
 import type { Session } from "session-service-client";
-import { formatClock, UNKNOWN } from "../model/numberFormat.ts";
+import { formatInstant, UNKNOWN } from "../model/numberFormat.ts";
 import { type SessionLine, sessionLines } from "../model/sessionLines.ts";
 import { find, make, setData, setText } from "./dom.ts";
 import { KeyedRows, type Row } from "./keyedRows.ts";
@@ -39,11 +39,12 @@ export class SessionsView {
 class SessionRow implements Row<SessionLine> {
   readonly element = make("tr");
   readonly #device = make("span");
+  readonly #id = make("small", { class: "soft" });
   readonly #here = make("span", { class: "here" }, "this device");
   readonly #status = make("td");
   readonly #pod = make("td");
   readonly #market = make("td");
-  readonly #active = make("td", { class: "soft" });
+  readonly #since = make("td", { class: "soft" });
   readonly #end = make("button", { type: "button", class: "small" }, "End");
   #line: SessionLine | null = null;
 
@@ -51,19 +52,20 @@ class SessionRow implements Row<SessionLine> {
     this.#end.addEventListener("click", () => {
       if (this.#line) onEnd(this.#line);
     });
-    const device = make("th", { scope: "row" }, this.#device, this.#here);
-    this.element.append(device, this.#status, this.#pod, this.#market, this.#active, make("td", {}, this.#end));
+    const device = make("th", { scope: "row" }, this.#device, this.#id, this.#here);
+    this.element.append(device, this.#status, this.#pod, this.#market, this.#since, make("td", {}, this.#end));
   }
 
   update(line: SessionLine): void {
     this.#line = line;
     setText(this.#device, line.device);
+    setText(this.#id, ` …${line.deviceId.slice(-4)}`);
     this.#device.title = line.deviceId;
     this.#here.hidden = !line.isHere;
     setText(this.#status, line.statusWords);
     setText(this.#pod, line.podName ?? UNKNOWN);
     setText(this.#market, line.marketWords);
-    setText(this.#active, line.lastActiveMs === null ? UNKNOWN : formatClock(line.lastActiveMs));
+    setText(this.#since, line.sinceMs === null ? UNKNOWN : formatInstant(line.sinceMs, Date.now()));
     this.#end.setAttribute("aria-label", `End the session of ${line.device}${line.isHere ? " (this device)" : ""}`);
   }
 }

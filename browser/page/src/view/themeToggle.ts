@@ -1,5 +1,5 @@
 import type { KeptValues } from "../keptValues.ts";
-import { find, setText } from "./dom.ts";
+import { find, setData, setText } from "./dom.ts";
 
 const KEY = "session-service.theme";
 
@@ -14,18 +14,14 @@ export function installThemeToggle(storage: KeptValues, onChange: () => void): v
     const kept = storage.getItem(KEY);
     return kept === "light" || kept === "dark" ? kept : null;
   };
+  const isDark = (): boolean => (chosen() ?? (system.matches ? "dark" : "light")) === "dark";
   const show = (): void => {
-    const theme = chosen();
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
-    const isDark = (theme ?? (system.matches ? "dark" : "light")) === "dark";
-    button.setAttribute("aria-pressed", String(isDark));
-    setText(button, "Dark");
+    setData(document.documentElement, "theme", chosen());
+    setText(button, isDark() ? "Light theme" : "Dark theme");
     onChange();
   };
   button.addEventListener("click", () => {
-    const isDark = button.getAttribute("aria-pressed") === "true";
-    storage.setItem(KEY, isDark ? "light" : "dark");
+    storage.setItem(KEY, isDark() ? "light" : "dark");
     show();
   });
   system.addEventListener("change", show);
