@@ -59,11 +59,11 @@ class Waiting:
         self.tasks: list[asyncio.Task[bool]] = []
 
     async def add(self, number: int, timeout_s: float = 60.0) -> None:
-        before, first = len(self._listener), len(self.tasks)
+        first = len(self.tasks)
         self.tasks += [asyncio.create_task(self._wait(first + one, timeout_s)) for one in range(number)]
 
         async def all_wait() -> bool:
-            return len(self._listener) == before + number
+            return len(self._listener) == sum(not task.done() for task in self.tasks)
 
         await eventually(all_wait, within_s=20, what="all wait")
 
@@ -111,23 +111,38 @@ async def test_many_at_once_wake_as_many(sandboxes: Sandboxes) -> None:
         assert not await waiting.tasks[-1]
 
 
-async def test_a_lost_connection_comes_back_and_wakes_all(sandboxes: Sandboxes) -> None:
+async def test_a_connection_that_is_ended_comes_back_and_wakes_all(sandboxes: Sandboxes) -> None:
     owner, shared = await sandboxes.owner(), await sandboxes.shared()
     async with listening(sandboxes) as (listener, connected):
         await connections(connected, 1)
         waiting = Waiting(listener)
-        await waiting.add(3)
-        for number in (2, 3):
+        for ended in (1, 2):
+            await waiting.add(3)
             (row,) = await owner.fetch(LISTENS)
             assert await owner.fetchval("SELECT pg_terminate_backend($1, 20000)", row["pid"])
-            await put(shared)  # nobody hears of it
-            await connections(connected, number)
-            await waiting.woken_are(3 * (number - 1))
-            await waiting.add(3)
+            await connections(connected, ended + 1)
+            await waiting.woken_are(3 * ended)
+        await waiting.add(3)
         await put(shared)
         await waiting.woken_are(7)
         listener.release_all()
         assert [await task for task in waiting.tasks] == [True] * 7 + [False] * 2
+
+
+async def test_what_was_notified_while_nobody_listened_is_found(sandboxes: Sandboxes) -> None:
+    shared = await sandboxes.shared()
+    async with (
+        TcpProxy(sandboxes.database.port) as proxy,
+        listening(sandboxes, port=proxy.port) as (listener, connected),
+    ):
+        await connections(connected, 1)
+        waiting = Waiting(listener)
+        await waiting.add(2)
+        proxy.refuse()
+        proxy.reset()
+        await put(shared)
+        await proxy.accept()
+        assert [await task for task in waiting.tasks] == [True, True]
 
 
 async def test_a_server_that_is_gone_without_a_word_is_noticed(sandboxes: Sandboxes) -> None:
