@@ -55,6 +55,7 @@ class Waiting:
 
     def __init__(self, listener: InboxListener) -> None:
         self._listener = listener
+        self._others = len(listener)
         self.woken: list[int] = []
         self.tasks: list[asyncio.Task[bool]] = []
 
@@ -63,7 +64,7 @@ class Waiting:
         self.tasks += [asyncio.create_task(self._wait(first + one, timeout_s)) for one in range(number)]
 
         async def all_wait() -> bool:
-            return len(self._listener) == sum(not task.done() for task in self.tasks)
+            return len(self._listener) == self._others + sum(not task.done() for task in self.tasks)
 
         await eventually(all_wait, within_s=20, what="all wait")
 
