@@ -9,21 +9,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 
-.PHONY: run test test-image check format bench faults trial protos image lock clean
+.PHONY: run browser test test-browser test-image check format bench faults trial protos image lock clean rebuild
 
 # Tied to this make, so that a run ends with it, however it ends.
-run: $(VENV)/.run
+run: $(VENV)/.run $(VENV)/.browser-tried
 	@exec $(BIN)/python -I -S session_service/aiokit/child_launcher.py --parent $$PPID --death-signal 15 -- \
 		$(BIN)/session-service local --port "$(PORT)" --pods "$(PODS)" --data-dir "$(DATA_DIR)"
+
+# The page that pods serve (BROWSER_PAGE), once for each change of what it is built from.
+browser: $(VENV)/.browser
 
 # Acceptance tests measure processes and have the machine to themselves; the others share it. PYTEST_ARGS: one plain run.
 test: $(VENV)/.dev
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
+	@$(MAKE) --no-print-directory test-browser
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not image" --ignore=tests/acceptance
 	$(BIN)/python -m pytest -q tests/acceptance
 endif
+
+# Linters, types and tests of browser/, and its page for the tests in a real browser; skipped where there is no Node.js.
+test-browser: $(VENV)/.dev
+	@$(MAKE) --no-print-directory $(VENV)/.node || true
+	$(BIN)/python scripts/browser.py test
+	@$(MAKE) --no-print-directory $(VENV)/.browser-tried
 
 # What goes into the image, installed from its lock alone, and the image itself where buildah is there.
 test-image: $(VENV)/.dev
@@ -75,7 +85,7 @@ lock:
 	$(LOCK:pyproject.toml=) --group pyproject.toml:browser --output-file requirements-browser.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info client/build client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) session_service/api/page browser/node_modules browser/*/node_modules build *.egg-info client/build client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found: set PYTHON=…" >&2; exit 2; }
@@ -94,4 +104,28 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
+	@touch $@
+
+# Node.js of the package index where the system has none that is new enough.
+$(VENV)/.node: requirements-browser.lock | $(BIN)/python
+	@$(BIN)/python scripts/browser.py find >/dev/null || { \
+		echo "installing Node.js, which requirements-browser.lock names" >&2; \
+		$(PIP) --retries 1 --require-hashes --only-binary :all: -r requirements-browser.lock; }
+	@touch $@
+
+PAGE := session_service/api/page/index.html
+# Folders too: they change when a file goes.
+PAGE_SOURCES := scripts/browser.py browser/compress.mjs browser/package.json browser/package-lock.json \
+	$(filter-out %/node_modules %/test, $(wildcard browser/library/src/* browser/page/* \
+		$(foreach depth, * */* */*/*, browser/page/src/$(depth) browser/library/src/$(depth))))
+
+$(VENV)/.browser: $(PAGE_SOURCES) $(if $(wildcard $(PAGE)),,rebuild) | $(VENV)/.node
+	@$(BIN)/python scripts/browser.py build
+	@touch $@ $(VENV)/.browser-tried
+
+# Without it the system runs all the same, and says on its page what to do: so this is tried once, not at each start.
+$(VENV)/.browser-tried: $(PAGE_SOURCES) | $(VENV)/.run
+	@echo "building the page" >&2
+	@$(MAKE) --no-print-directory $(VENV)/.browser >$(VENV)/browser.log 2>&1 \
+		|| echo "the page could not be built ($(VENV)/browser.log says why): everything else runs, make browser tries again" >&2
 	@touch $@
