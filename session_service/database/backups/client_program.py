@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +13,7 @@ from session_service.aiokit.child_process import ChildProcess, ended_because
 from session_service.errors import BackupError
 
 _END_LIMIT_S = 5.0  # on SIGTERM both ask the server to cancel what it does for them
-_SAID_LINES = 20
+_SAID_LIMIT_BYTES = 65536
 # What would lead libpq elsewhere than the connection string says.
 _ELSEWHERE = ("PGHOSTADDR", "PGSERVICE", "PGOPTIONS")
 
@@ -36,17 +35,20 @@ async def run_client_program(
         stdout=asyncio.subprocess.DEVNULL if stdout is None else stdout,
         stderr=asyncio.subprocess.PIPE,
     )
-    said: deque[str] = deque(maxlen=_SAID_LINES)
+    said = b""
     try:
         if process.stderr is not None:
-            while part := await process.stderr.read(65536):
-                said.extend(part.decode(errors="replace").splitlines())
+            while part := await process.stderr.read(_SAID_LIMIT_BYTES):
+                said = (said + part)[-_SAID_LIMIT_BYTES:]
         code = await process.wait()
     finally:
         await asyncio.shield(process.stop((signal.SIGTERM, _END_LIMIT_S)))
     if code != 0:
-        errors = [line for line in said if "error:" in line or "detail:" in line] or list(said)
-        raise BackupError("; ".join(errors) or f"{program.name}: {ended_because(code)}")
+        lines = said.decode(errors="replace").splitlines()
+        raise BackupError(
+            "; ".join([line for line in lines if "error:" in line] or lines)
+            or f"{program.name}: {ended_because(code)}"
+        )
 
 
 def _without_password(dsn: str) -> tuple[str, str]:

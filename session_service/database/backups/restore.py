@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import asyncpg
 import msgspec
 
 from session_service.database import sandbox_roles
@@ -20,9 +21,24 @@ from session_service.database.backups.roles import make_missing_roles, remove_ro
 from session_service.database.migrations import MigrationReport, migrate
 from session_service.database.postgres_programs import client_programs
 from session_service.database.sql_files import Queries, load_migrations, load_queries
-from session_service.errors import BackupError
+from session_service.errors import BackupError, SchemaError
 
 _REMOVE_LIMIT_S = 10.0
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_OF_A_COPY = (
+    "backups.new_identity",
+    "backups.end_simulators",
+    "backups.forget_spares",
+    "backups.forget_workloads",
+)
+_OF_EVERY_RESTORE = (
+    "backups.end_what_was_running",
+    "backups.end_connections",
+    "backups.doubt_cache",
+    "backups.renumber_users",
+    "backups.renumber_simulators",
+    "backups.renumber_removals",
+)
 
 
 class RestoreReport(msgspec.Struct, frozen=True):
@@ -52,9 +68,9 @@ async def restore_backup(
     or a cancellation before that undoes everything, roles included. ``as_copy``: the database gets an identity of its
     own and no simulator, so that it can serve beside the original.
 
-    Raises BackupError for a file that is not whole or of a later release, a database that is not empty or in use, and
-    what pg_restore says; ConfigurationError where there is no pg_restore that is new enough; SchemaError as
-    ``migrate``; ``asyncpg.PostgresError`` and ``OSError`` as they come.
+    Raises BackupError for a file that is not whole or of a later release, a database that is not empty or in use,
+    what pg_restore says, and whatever happens after it has ended, a cancellation too; ConfigurationError where there
+    is no pg_restore that is new enough; ``asyncpg.PostgresError`` and ``OSError`` as they come.
     """
     queries = load_queries()
     manifest = await read_manifest(path)
@@ -77,21 +93,35 @@ async def restore_backup(
                 ["--single-transaction", "--exit-on-error", "--no-owner", str(path)],
                 environ=environ,
             )
-        except BaseException:
-            async with asyncio.timeout(_REMOVE_LIMIT_S):
-                await remove_roles(connection, made)
+        except BaseException as error:
+            await _remove_roles(connection, made, error)
             raise
-        await sandbox_roles.show_every_row_to_owner(connection)
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            differing = differences(manifest.tables, await contents_of(connection, queries))
-        if differing:
-            return RestoreReport(manifest, differing, made, None)
-        await _settle(connection, queries, as_copy=as_copy)
-        await sandbox_roles.assert_restored(connection, made)
+        try:
+            await sandbox_roles.show_every_row_to_owner(connection)
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                differing = differences(manifest.tables, await contents_of(connection, queries))
+            if differing:
+                return RestoreReport(manifest, differing, made, None)
+            migration = await migrate(dsn, service_role=service_role, service_password=service_password)
+            await _settle(connection, queries, as_copy=as_copy)
+            await sandbox_roles.assert_restored(connection, made)
+        except (asyncio.CancelledError, SchemaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise BackupError(
+                f"the rows are there, but no pod may serve them: drop the database; {error!r}"
+            ) from error
     finally:
         await connection.close(timeout=5)
-    migration = await migrate(dsn, service_role=service_role, service_password=service_password)
     return RestoreReport(manifest, {}, made, migration)
+
+
+async def _remove_roles(connection: Connection, made: tuple[str, ...], cause: BaseException) -> None:
+    try:
+        async with asyncio.timeout(_REMOVE_LIMIT_S):
+            await remove_roles(connection, made)
+    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        raise BackupError(
+            f"{cause}; the database is as it was, but has these roles now: {', '.join(made)}"
+        ) from cause
 
 
 async def _refuse_unfit(connection: Connection, queries: Queries, manifest: Manifest) -> None:
@@ -109,18 +139,8 @@ async def _refuse_unfit(connection: Connection, queries: Queries, manifest: Mani
 async def _settle(connection: Connection, queries: Queries, *, as_copy: bool) -> None:
     """Make a database whose rows are those of an instant in the past one that pods can serve from."""
     async with connection.transaction():
-        if as_copy:
-            for name in ("new_identity", "end_simulators", "forget_spares", "forget_workloads"):
-                await connection.execute(queries[f"backups.{name}"])
-        for name in (
-            "end_what_was_running",
-            "end_connections",
-            "doubt_cache",
-            "renumber_users",
-            "renumber_simulators",
-            "renumber_removals",
-        ):
-            await connection.execute(queries[f"backups.{name}"])
+        for name in (*_OF_A_COPY, *_OF_EVERY_RESTORE) if as_copy else _OF_EVERY_RESTORE:
+            await connection.execute(queries[name])
         await connection.execute("ALTER TABLE public.session DISABLE TRIGGER USER")
         await connection.execute(queries["backups.renumber_sandbox_sessions"])
         await connection.execute("ALTER TABLE public.session ENABLE TRIGGER USER")
