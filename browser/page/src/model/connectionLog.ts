@@ -56,7 +56,7 @@ export class ConnectionLog {
       this.#loss.tries += 1;
       return;
     }
-    const id = this.#add(nowMs, "lost", `${lossWords(this.#pod)}: ${cause}. Connecting again\u2026`, null);
+    const id = this.#add(nowMs, "lost", `${lossWords(this.#pod)} (${cause}). Connecting again\u2026`, null);
     this.#loss = { cause, fromPod: this.#pod, id, atMs: nowMs, tries: 0 };
   }
 
@@ -66,7 +66,7 @@ export class ConnectionLog {
       const { cause, fromPod, id, atMs, tries } = this.#loss;
       const pause = pauseMs ?? nowMs - atMs;
       const more = tries > 0 ? ` at try ${tries + 1}` : "";
-      const words = `${lossWords(fromPod)}: ${cause}. Back on ${podName} after ${formatDuration(pause)}${more}`;
+      const words = `${lossWords(fromPod)} (${cause}). Back on ${podName} after ${formatDuration(pause)}${more}`;
       this.#replace({ id, atMs, kind: "recovered", words: `${words}, ${continuation(resumed)}.`, pauseMs: pause });
     } else if (this.#pod === null) {
       this.#add(nowMs, "connected", `Connected to ${podName}.`, null);

@@ -16,7 +16,6 @@ const CAUSES: Readonly<Record<number, string>> = {
 /** Why there is no connection, for the log. */
 export function lossWords({ closeCode, reason }: Pick<ConnectionStatus, "closeCode" | "reason">): string {
   const cause = closeCode === null ? undefined : CAUSES[closeCode];
-  if (cause) return `${cause} (${closeCode})`;
-  const words = reason || "the pod does not answer";
-  return closeCode === null ? words : `${words} (${closeCode})`;
+  if (closeCode === null) return reason || "the pod does not answer";
+  return `${cause ?? (reason || "closed")}, ${closeCode}`;
 }

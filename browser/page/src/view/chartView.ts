@@ -77,7 +77,7 @@ export class ChartView {
       stroke: () => this.#colours.axis,
       grid: { stroke: () => this.#colours.grid, width: 1 },
       ticks: { show: false },
-      font: "12px system-ui, sans-serif",
+      font: `12px ${getComputedStyle(this.#plot).fontFamily}`,
     };
     return {
       ...this.#size(),

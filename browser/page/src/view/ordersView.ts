@@ -73,7 +73,10 @@ class OrderRow implements Row<OrderLine> {
     const order = make("td", {}, this.#side, this.#what, this.#terms);
     this.element.append(this.#time, order, this.#filled, this.#average, this.#status);
     this.#cancel = onCancel ? make("button", { type: "button", class: "small" }, "Cancel") : null;
-    if (!onCancel || !this.#cancel) return;
+    if (!onCancel || !this.#cancel) {
+      this.#status.colSpan = 2;
+      return;
+    }
     this.#cancel.addEventListener("click", () => {
       if (this.#line) onCancel(this.#line);
     });
