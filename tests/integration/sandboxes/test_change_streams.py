@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from uuid import UUID
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from session_service import config
+from session_service.api.middleware import error_middleware
+from session_service.api.sandbox_events import SandboxEventHandlers
+from session_service.database.postgres import Postgres
+from session_service.database.sandbox_changes import SandboxChangeRepository
+from session_service.database.sql_files import load_queries
+from session_service.domain.identity import SCOPE_SANDBOX, Identity
+from session_service.sandboxes.changes import ChangeFollower
+from session_service.telemetry.metrics import Metrics
 from tests.support.change_stream import PATH, ChangeStream
 from tests.support.sandboxes import Sandboxes, put
 from tests.support.service import Service, bearer
@@ -15,6 +29,51 @@ from tests.support.sql import Sql
 from tests.support.waiting import eventually
 
 MakeService = Callable[..., object]
+
+
+@asynccontextmanager
+async def stream_server(
+    sandboxes: Sandboxes,
+    *,
+    max_streams: int = 10,
+    max_at_once: int = 10_000,
+    comment_interval_s: float = 15.0,
+    token_ttl_s: float = 600.0,
+) -> AsyncIterator[tuple[str, ChangeFollower]]:
+    """The route with limits of the test's own; its URL."""
+    postgres = Postgres(config.load(sandboxes.database.environ()).settings.database, Metrics())
+    await postgres.open()
+    follower = ChangeFollower(
+        SandboxChangeRepository(postgres, load_queries()),
+        max_streams=max_streams,
+        max_at_once=max_at_once,
+        look_every_s=0.1,
+    )
+    handlers = SandboxEventHandlers(follower, Metrics(), comment_interval_s=comment_interval_s)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        expires_at = time.time() + token_ttl_s
+        return await handlers.handle_events(request, Identity("user-1", expires_at, frozenset({SCOPE_SANDBOX})))
+
+    async def follow() -> None:
+        while True:
+            await follower.round()
+
+    app = web.Application(middlewares=[error_middleware])
+    app.router.add_get(PATH, handle, allow_head=False)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    following = asyncio.create_task(follow())
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", follower
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        follower.close()
+        await runner.cleanup()
+        await postgres.close()
 
 
 async def test_changes_by_whatever_means_are_told(service: Service, sandboxes: Sandboxes) -> None:
@@ -150,3 +209,138 @@ async def test_resumed_over_two_pods_amid_transactions_that_overlap(
     assert {row["id"]: row["status"] for row in rows} == {
         change.id: change.inbox_status for change in stream.last.values()
     }
+
+
+async def test_more_changes_than_are_told_at_once_are_a_reset(sandboxes: Sandboxes) -> None:
+    shared = await sandboxes.shared()
+    stream, later = ChangeStream(), ChangeStream()
+    async with stream_server(sandboxes, max_at_once=50) as (url, _follower):
+        async with later.open(url):
+            pass
+        async with stream.open(url):
+            await shared.execute("INSERT INTO session SELECT FROM generate_series(1, 50)")
+
+            async def fifty() -> bool:
+                return len(stream.changes) == 50
+
+            await eventually(fifty, within_s=20, what="as many as are told")
+            await shared.execute("INSERT INTO session SELECT FROM generate_series(1, 51)")
+
+            async def was_reset() -> bool:
+                return stream.resets == ["too_many"]
+
+            await eventually(was_reset, within_s=20, what="a reset")
+            made = await put(shared)
+            await stream.saw(made, "pending")
+            assert len(stream.changes) == 51
+        async with later.open(url, resumed=True):
+            assert later.resets == ["too_many"]
+            assert later.changes == []
+
+
+async def test_a_transaction_that_stays_open_holds_up_nobody_and_is_told_when_it_ends(sandboxes: Sandboxes) -> None:
+    held, shared = await sandboxes.shared(), await sandboxes.shared()
+    stream = ChangeStream()
+    async with stream_server(sandboxes) as (url, _follower), stream.open(url):
+        transaction = held.transaction()
+        await transaction.start()
+        early = await put(held)
+        for _ in range(5):
+            await stream.saw(await put(shared), "pending")
+        assert str(early) not in stream.last
+        await transaction.commit()
+        await stream.saw(early, "pending")
+        assert len(stream.told) == len(stream.changes) == 6
+
+
+async def test_an_outage_of_the_database_costs_no_change(service: Service, sandboxes: Sandboxes) -> None:
+    owner, shared = await sandboxes.owner(), await sandboxes.shared()
+    stream = ChangeStream()
+    async with stream.open(service.url):
+        for _ in range(3):
+            assert await owner.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND usename = 'session_service'"
+            )
+            await stream.saw(await put(shared), "pending")
+    assert stream.resets == []
+    assert len(stream.changes) == 3
+
+
+async def test_a_quiet_stream_has_comments_and_positions_and_ends_with_its_token(sandboxes: Sandboxes) -> None:
+    stream = ChangeStream()
+    async with (
+        stream_server(sandboxes, comment_interval_s=0.1, token_ttl_s=2) as (url, _follower),
+        stream.open(url),
+    ):
+        first_id = stream.last_event_id
+
+        async def ended() -> bool:
+            return stream.ended
+
+        await eventually(ended, within_s=30, what="the end of the token")
+        assert stream.comments >= 2
+        # Each comment brings the present position, which grows old no sooner than the stream's.
+        assert stream.last_event_id is not None
+        assert first_id is not None
+        assert int(stream.last_event_id.split(":")[0]) > int(first_id.split(":")[0])
+
+
+async def test_no_more_streams_than_there_may_be(sandboxes: Sandboxes) -> None:
+    async with stream_server(sandboxes, max_streams=1) as (url, _follower), aiohttp.ClientSession(url) as http:
+
+        async def is_taken() -> bool:
+            async with http.get(PATH) as response:
+                return response.status == 200
+
+        async with ChangeStream().open(url), http.get(PATH) as response:
+            assert response.status == 503
+            assert "Retry-After" in response.headers
+        await eventually(is_taken, within_s=20, what="room for another")
+
+
+async def test_it_is_counted_and_a_drain_ends_it(make_service: MakeService, sandboxes: Sandboxes) -> None:
+    pod: Service = await make_service()  # type: ignore[misc] # as in conftest
+    stream = ChangeStream()
+
+    async def open_streams() -> float | None:
+        return pod.server.metrics.registry.get_sample_value("session_sse_connections")
+
+    async def counted() -> bool:
+        return await open_streams() == 1
+
+    async with stream.open(pod.url):
+        await eventually(counted, within_s=20, what="one stream")
+        await pod.server.shutdown("drain")
+        assert stream.ended
+    assert await open_streams() == 0
+
+
+async def test_who_does_not_read_is_closed_and_holds_up_nobody(service: Service, sandboxes: Sandboxes) -> None:
+    shared = await sandboxes.shared()
+    stream = ChangeStream()
+    loop = asyncio.get_running_loop()
+
+    async def open_streams(number: int) -> bool:
+        return service.server.metrics.registry.get_sample_value("session_sse_connections") == number
+
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.setblocking(False)
+        await loop.sock_connect(stalled, ("127.0.0.1", service.port))
+        authorization = bearer(scope="sandbox")["Authorization"]
+        request = f"GET {PATH} HTTP/1.1\r\nHost: pod\r\nAuthorization: {authorization}\r\n\r\n"
+        await loop.sock_sendall(stalled, request.encode())
+        await eventually(lambda: open_streams(1), within_s=20, what="the stalled one")
+        async with stream.open(service.url):
+            await eventually(lambda: open_streams(2), within_s=20, what="both")
+            for round_number in range(1, 4):
+                await shared.execute("INSERT INTO session SELECT FROM generate_series(1, 2000)")
+
+                async def all_told(expected: int = 2000 * round_number) -> bool:
+                    return len(stream.changes) == expected
+
+                await eventually(all_told, within_s=30, what="2000 more for who reads")
+            await eventually(lambda: open_streams(1), within_s=60, what="the end of who does not")
+            await stream.saw(await put(shared), "pending")
+    assert stream.resets == []
