@@ -25,6 +25,7 @@ ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
 	@$(MAKE) --no-print-directory test-browser
+	@$(MAKE) --no-print-directory $(VENV)/.node-pg || echo "without pg for Node.js its test is skipped" >&2
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not image" --ignore=tests/acceptance
 	$(BIN)/python -m pytest -q tests/acceptance
 endif
@@ -104,6 +105,14 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
+	@touch $@
+
+# The client of PostgreSQL that a documented snippet for Node.js uses; only its test does.
+NODE_PG := tests/integration/sandboxes/node
+$(VENV)/.node-pg: $(NODE_PG)/package.json $(NODE_PG)/package-lock.json | $(BIN)/python
+	@mkdir -p $(VENV)/node-pg && cp $(NODE_PG)/package.json $(NODE_PG)/package-lock.json $(VENV)/node-pg
+	@cd $(VENV)/node-pg && PATH="$(abspath $(BIN)):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent \
+		--fetch-retries=1
 	@touch $@
 
 # Node.js of the package index where the system has none that is new enough.

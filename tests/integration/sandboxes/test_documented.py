@@ -1,8 +1,7 @@
 """The document's snippets and queries run as they are written there; host, port and password aside.
 
 ``documented/`` holds them word for word. psql comes with the embedded PostgreSQL, psycopg2 with the development
-packages. For Node, the package ``pg`` has to be there: ``npm install pg`` somewhere, and NODE_PATH names its
-node_modules.
+packages, and pg for Node.js by ``make .venv/.node-pg``, which ``make test`` calls.
 """
 
 from __future__ import annotations
@@ -116,13 +115,13 @@ async def test_the_python_client(sessiondb: Sandboxes) -> None:
 
 
 async def test_the_node_client(sessiondb: Sandboxes) -> None:
-    node = shutil.which("node")
+    node = shutil.which("node", path=f"{os.environ['PATH']}{os.pathsep}{Path(sys.prefix) / 'bin'}")
     if node is None:
-        pytest.skip("there is no node on PATH")
-    environ = {"NODE_PATH": os.environ.get("NODE_PATH", "")}
-    if subprocess.run([node, "-e", "require('pg')"], env=environ, capture_output=True).returncode != 0:
-        pytest.skip("node finds no package pg: set NODE_PATH to a node_modules that has it")
-    output = await run(node, "-e", snippet("client.js", sessiondb), sandboxes=sessiondb, **environ)
+        pytest.skip("there is no Node.js")
+    packages = Path(sys.prefix) / "node-pg" / "node_modules"
+    if not (packages / "pg").exists():
+        pytest.skip("pg for Node.js is not installed: make .venv/.node-pg")
+    output = await run(node, "-e", snippet("client.js", sessiondb), sandboxes=sessiondb, NODE_PATH=str(packages))
     assert re.match(f"Created session: {ROW}\n", output)
     assert "messages: { msg: 'Hello' }" in output
     assert "sbx_config: { config: 'value' }" in output
