@@ -19,15 +19,16 @@ run: $(VENV)/.run $(VENV)/.browser-tried
 # The page that pods serve (BROWSER_PAGE), once for each change of what it is built from.
 browser: $(VENV)/.browser
 
-# Acceptance tests measure processes and have the machine to themselves; the others share it. PYTEST_ARGS: one plain run.
+# Acceptance and browser tests have the machine to themselves; the others share it. PYTEST_ARGS: one plain run.
 test: $(VENV)/.dev
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
 	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory $(VENV)/.node-pg || echo "without pg for Node.js its test is skipped" >&2
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not image" --ignore=tests/acceptance
-	$(BIN)/python -m pytest -q tests/acceptance
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not image" --ignore=tests/acceptance \
+		--ignore=tests/browser
+	$(BIN)/python -m pytest -q tests/acceptance tests/browser
 endif
 
 # Linters, types and tests of browser/, and its page for the tests in a real browser; skipped where there is no Node.js.
