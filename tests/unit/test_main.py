@@ -116,7 +116,16 @@ def test_config_as_a_table_tells_no_value_of_this_machine(
 
 
 @pytest.mark.parametrize(
-    "command", [["config"], ["serve"], ["migrate"], ["order-named-sessions"], ["token", "--user-id", "a"]]
+    "command",
+    [
+        ["config"],
+        ["serve"],
+        ["migrate"],
+        ["order-named-sessions"],
+        ["backup", "file"],
+        ["restore", "file"],
+        ["token", "--user-id", "a"],
+    ],
 )
 def test_every_command_refuses_a_wrong_configuration_with_2(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

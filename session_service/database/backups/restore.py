@@ -105,6 +105,7 @@ async def restore_backup(
             migration = await migrate(dsn, service_role=service_role, service_password=service_password)
             await _settle(connection, queries, as_copy=as_copy)
             await sandbox_roles.assert_restored(connection, made)
+            await connection.execute("ANALYZE")  # no archive has statistics, and pods shall not wait for autovacuum
         except (asyncio.CancelledError, SchemaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise BackupError(
                 f"the rows are there, but no pod may serve them: drop the database; {error!r}"

@@ -77,6 +77,18 @@ async def contents(dsn: str) -> dict[str, TableContents]:
         await connection.close()
 
 
+async def runs_simulator(service: Service, *, but: str = "") -> str:
+    """The id of the simulator that runs for the caller's only session, which is asked for until another one does."""
+
+    async def running() -> str | None:
+        answer = await service.http.post("/api/simulators", json={}, headers=bearer("7"))
+        body = await answer.json()
+        runs = body.get("status") == "RUNNING" and body["simulatorId"] != but
+        return str(body["simulatorId"]) if runs else None
+
+    return await eventually(running, within_s=LIMIT_S, what="a simulator runs", every_s=0.2) or ""
+
+
 async def is_empty(target: Target) -> bool:
     return await (await target.connect()).fetchval(load_queries()["backups.first_object"]) is None
 
@@ -201,6 +213,7 @@ async def test_a_pod_serves_from_it(
         answer = await original.http.post("/api/v1/sessions/", json={"title": "kept"}, headers=bearer("7"))
         assert answer.status == 200
         named_id = (await answer.json())["id"]
+        simulator_id = await runs_simulator(original)
         await take_backup(database.owner_dsn, file, environ=ENVIRON)
         # Redis knows this one as the active one, and the backup does not.
         answer = await original.http.post("/api/v1/sessions/", json={"title": "lost"}, headers=bearer("7"))
@@ -218,6 +231,8 @@ async def test_a_pod_serves_from_it(
         assert [session["session_id"] for session in sessions] == [session_id]
         answer = await restored.http.post("/api/sessions", json={"deviceId": "laptop"}, headers=bearer("7"))
         assert (answer.status, (await answer.json())["isNew"]) == (200, False)
+        # Its process ended with the pod that it belonged to; the row says that it runs.
+        await runs_simulator(restored, but=simulator_id)
         answer = await restored.http.get("/api/v1/sessions/active", headers=bearer("7"))
         assert await answer.json() == named_id
         answer = await restored.http.post("/api/v1/sessions/", json={"title": "new"}, headers=bearer("7"))
