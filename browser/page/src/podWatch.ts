@@ -1,7 +1,7 @@
 import type { LocalControl, LocalPod } from "./localControl.ts";
 
 /** Between two tries to follow the pods. */
-const PAUSE_MS = 1000;
+const PAUSE_MS = 2000;
 
 /** Follows the pods of the local run for as long as the page is open. */
 export async function watchPods(

@@ -1,6 +1,6 @@
 /** What the service's error codes mean for who sits at the page, and what to do. */
 const WORDS: Readonly<Record<string, string>> = {
-  AUTHENTICATION_FAILED: "Your token was refused. Sign in with a new one.",
+  AUTHENTICATION_FAILED: "Your token was refused, or it has expired. Sign in with a new one.",
   FORBIDDEN: "Your token does not allow this. Ask for one with the right scope.",
   ORIGIN_NOT_ALLOWED: "The service does not accept this page's address. Open the page from the service itself.",
   SESSION_NOT_FOUND: "This session is gone. Open a new one.",

@@ -1,7 +1,8 @@
 import type { Connection } from "session-service-client";
 import { ConnectionLog } from "../model/connectionLog.ts";
 import { UpdateRate } from "../model/updateRate.ts";
-import { ConnectionView, type Trial } from "../view/connectionView.ts";
+import type { Trial } from "../trials.ts";
+import { ConnectionView } from "../view/connectionView.ts";
 import { LogView } from "../view/logView.ts";
 import type { Painter } from "../view/painter.ts";
 

@@ -21,7 +21,7 @@ const MAX_MARKS = 50;
 /** What the panel asks of the connection. Neither rejects: what went wrong is in the result. */
 export interface MarketOrders {
   submit(ticket: OrderTicket): Promise<TicketResult>;
-  cancel(line: OrderLine): void;
+  cancel(line: OrderLine): Promise<void>;
 }
 
 /** Everything that shows exchange data: quotes, chart, ticket, orders, positions. Its models, and when each is drawn. */
@@ -50,7 +50,7 @@ export class MarketPanel {
     const select = (symbol: string): void => this.#select(symbol);
     this.#quotesView = new QuotesView(select);
     this.#ticketView = new TicketView(this.#board, (ticket) => market.submit(ticket), select);
-    this.#ordersView = new OrdersView((line) => market.cancel(line));
+    this.#ordersView = new OrdersView((line) => void market.cancel(line));
     this.#chartView = new ChartView(() => this.#paintChart());
     this.#drawQuotes = painter.part(QUOTES_EVERY_MS, (nowMs) => this.#paintQuotes(nowMs));
     this.#drawChart = painter.part(CHART_EVERY_MS, () => this.#paintChart());
@@ -102,6 +102,11 @@ export class MarketPanel {
   markReconnect(): void {
     this.#marks_s = [...this.#marks_s, this.#newest_s].slice(-MAX_MARKS);
     this.#chartView.mark(this.#marks_s);
+  }
+
+  /** Whether quotes go on, or are the last that were known. */
+  setLive(live: boolean): void {
+    this.#quotesView.setStale(!live && this.#board.symbols.length > 0);
   }
 
   recolour(): void {

@@ -1,5 +1,5 @@
-import { type RestClient, ServiceError } from "session-service-client";
-import { errorWords } from "../model/errorWords.ts";
+import type { RestClient } from "session-service-client";
+import { failureWords } from "../model/failureWords.ts";
 import type { SessionLine } from "../model/sessionLines.ts";
 import { SessionsView } from "../view/sessionsView.ts";
 
@@ -51,9 +51,4 @@ export class SessionsPanel {
     }
     await this.refresh();
   }
-}
-
-function failureWords(error: unknown): string {
-  if (error instanceof ServiceError) return errorWords(error.code, error.message);
-  return "The service did not answer. Try again in a few seconds.";
 }

@@ -1,5 +1,6 @@
 import type { Quality, Statistics, TransportKind } from "session-service-client";
 import { formatDuration, formatRate, formatWhole, UNKNOWN } from "../model/numberFormat.ts";
+import type { Trial } from "../trials.ts";
 import { find, setData, setText } from "./dom.ts";
 
 /** What the panel shows; null where it is not known. */
@@ -12,8 +13,6 @@ export interface ConnectionFigures {
   readonly sequence: number | null;
   readonly statistics: Statistics;
 }
-
-export type Trial = "cut" | "stop" | "kill";
 
 /** The connection panel. Its counters also stand in `data-…` attributes of the section, as plain numbers. */
 export class ConnectionView {

@@ -46,7 +46,7 @@ export class PodsView {
   lose(): void {
     this.#table.hidden = true;
     this.#empty.hidden = false;
-    setText(this.#empty, "The local run does not answer. Is it still running? Asking again…");
+    setText(this.#empty, "The local run does not answer. If it was started again, reload this page.");
   }
 }
 

@@ -10,6 +10,7 @@ const FLASH_EVERY_MS = 600;
 /** The table of quotes. The buttons in it choose the symbol that chart and ticket show. */
 export class QuotesView {
   readonly #table = find("quotes", HTMLTableElement);
+  readonly #stale = find("quotes-stale", HTMLElement);
   readonly #empty = find("quotes-empty", HTMLElement);
   readonly #rows: KeyedRows<QuoteLine>;
   readonly #lines = new Map<string, QuoteRow>();
@@ -28,6 +29,10 @@ export class QuotesView {
   select(symbol: string | null): void {
     this.#selected = symbol;
     for (const [other, row] of this.#lines) row.select(other === symbol);
+  }
+
+  setStale(stale: boolean): void {
+    this.#stale.hidden = !stale;
   }
 
   /** Shows exactly these symbols. */
