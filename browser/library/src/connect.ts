@@ -46,8 +46,7 @@ export function connect(options: ConnectOptions): Connection {
   const urls = addresses(options.url);
   const identity = identify(options);
   const tokens = new TokenSource(options.getToken, clock);
-  const restAt = (at: readonly string[], timeoutMs: number): RestClient =>
-    new FetchRestClient({ fetch: fetchOf(platform), clock, random, endpoints: new Endpoints(at), tokens, timeoutMs });
+  const restParts = { fetch: fetchOf(platform), clock, random, tokens };
   const connection = new ClientConnection(
     {
       clock,
@@ -61,8 +60,14 @@ export function connect(options: ConnectOptions): Connection {
       commands: new Commands(),
       counters: newCounters(),
       listeners: options,
-      rest: restAt(urls, timing.restTimeoutMs),
-      explainBy: (url) => restAt([url], EXPLAIN_LIMIT_MS),
+      rest: new FetchRestClient({ ...restParts, endpoints: new Endpoints(urls), timeoutMs: timing.restTimeoutMs }),
+      explainBy: (url) =>
+        new FetchRestClient({
+          ...restParts,
+          endpoints: new Endpoints([url]),
+          timeoutMs: EXPLAIN_LIMIT_MS,
+          once: true,
+        }),
       openWebSocket: (request, listener) => openWebSocket(socketOf(platform), request, listener),
       openEventStream: (request, listener) => openEventStream(fetchOf(platform), request, listener),
       silenceLimitMs: timing.silenceLimitMs,

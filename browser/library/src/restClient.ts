@@ -24,6 +24,8 @@ export interface RestParts {
   readonly endpoints: Endpoints;
   readonly tokens: TokenSource;
   readonly timeoutMs: number;
+  /** One try, whatever comes of it. */
+  readonly once?: boolean;
 }
 
 interface Repeatable extends RestCall {
@@ -124,7 +126,7 @@ export class FetchRestClient implements RestClient {
   }
 
   async #call(call: Repeatable): Promise<Answer> {
-    const { fetch, clock, random, endpoints, tokens, timeoutMs } = this.#parts;
+    const { fetch, clock, random, endpoints, tokens, timeoutMs, once = false } = this.#parts;
     const deadlineMs = clock.nowMs() + timeoutMs;
     const pauses = new DecorrelatedJitter(random, { firstMs: 100, baseMs: 200, capMs: 2_000, short: endpoints.size });
     for (;;) {
@@ -135,7 +137,7 @@ export class FetchRestClient implements RestClient {
       try {
         return await callOnce(fetch, clock, url, token, call, limitMs);
       } catch (error) {
-        const notBeforeMs = afterFailure(error, call.repeatable, clock.nowMs());
+        const notBeforeMs = once ? null : afterFailure(error, call.repeatable, clock.nowMs());
         if (notBeforeMs === null) throw error;
         endpoints.leave(url, notBeforeMs);
         const pauseMs = pauses.nextMs();

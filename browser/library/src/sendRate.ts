@@ -3,6 +3,9 @@
 /** Of what the service allows: answers to its pings count too, and a network may deliver in bunches. */
 const SHARE = 0.75;
 
+/** What sums of fractions may be off. */
+const ROUNDING = 1e-6;
+
 /** A bucket that fills with time; each message takes one from it. Heartbeats may take what commands have to leave. */
 export class SendRate {
   readonly #perMs: number;
@@ -19,10 +22,11 @@ export class SendRate {
     this.#atMs = nowMs;
   }
 
-  /** How long a command has to wait: 0, and it may go. */
+  /** How long a command has to wait, in whole milliseconds: 0, and it may go. */
   waitMs(nowMs: number): number {
     this.#fill(nowMs);
-    return Math.max(0, (this.#reserve + 1 - this.#level) / this.#perMs);
+    const missing = this.#reserve + 1 - this.#level;
+    return missing <= ROUNDING ? 0 : Math.ceil(missing / this.#perMs);
   }
 
   sent(nowMs: number): void {
