@@ -24,7 +24,7 @@ from session_service.wire.sandbox_changes import change_event, position_event, r
 log = structlog.get_logger(__name__)
 
 MAX_STREAMS = 500
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 0.25
 GATHER_S = 0.05  # between two looks, also where each commit notifies
 MAX_AT_ONCE = 10_000  # changes between two looks, or since an event that a stream is resumed at; of more: a reset
 _RESUMES_AT_ONCE = 2  # a pod that died leaves many; they share the pool with everybody else

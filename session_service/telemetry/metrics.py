@@ -118,7 +118,7 @@ class Metrics:
 
         self.sandbox_sessions = self._gauge(
             "sandbox_sessions",
-            "Sandbox sessions by status, or none; 100,000 means so many or more",
+            "Sandbox sessions by status, or none; estimated from 10,000 on",
             "status",
         )
         self.sandbox_oldest_pending_seconds = self._gauge(

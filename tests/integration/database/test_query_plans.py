@@ -151,7 +151,8 @@ FUNCTIONS = {
 WHOLE = {
     "named_sessions.look",  # one row each
     "sandbox_changes.look",
-    "sandbox_upkeep.count",  # up to 100,000 index entries of each status, by one pod
+    "sandbox_upkeep.count",  # up to 10,000 index entries of each status, by one pod
+    "sandbox_upkeep.sample",  # up to 1,000 pages
     "sandbox_upkeep.measure",  # sizes, connections
     "sandbox_upkeep.connections",
     "named_sessions.doubt",
