@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -151,19 +150,21 @@ async def remove_role(dsn: str, name: str) -> bool:
     return True
 
 
-async def assert_restored(connection: Connection, made: Collection[str]) -> None:
-    """Give the roles of a restored ``sandbox.roles`` what no archive holds: CONNECT, and of those that were ``made``
-    for the restore also passwords and limits. A role that was there keeps its own, until ``sandbox.guard`` is called.
-
-    Raises ``asyncpg.PostgresError`` as it comes.
+async def assert_restored(connection: Connection) -> None:
+    """Give the roles of a restored ``sandbox.roles`` what no archive holds: CONNECT, and to those that cannot log in
+    (none can that was made for the restore) passwords and limits. One that can may be in use: it keeps its own, until
+    ``sandbox.guard`` is called. Raises ``asyncpg.PostgresError`` as it comes.
     """
     async with connection.transaction():
         database = await _database(connection)
-        for row in await connection.fetch("SELECT role_name::text FROM sandbox.roles ORDER BY 1"):
-            role = row["role_name"]
-            await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {_quote(role)}")
-            if role in made:
-                await connection.execute("SELECT sandbox.assert_role($1)", role)
+        roles = await connection.fetch(
+            "SELECT r.rolname::text AS role, r.rolcanlogin AS in_use"
+            " FROM sandbox.roles s JOIN pg_roles r ON r.rolname = s.role_name ORDER BY 1"
+        )
+        for row in roles:
+            await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {_quote(row['role'])}")
+            if not row["in_use"]:
+                await connection.execute("SELECT sandbox.assert_role($1)", row["role"])
 
 
 async def show_every_row_to_owner(connection: Connection) -> None:

@@ -60,14 +60,14 @@ SELECT count(*) FROM pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend';
 
 -- name: backups.end_what_was_running
--- No pod of the backup lives, and none owns anything. Epochs go far beyond any that was claimed after the backup was
--- taken: simulators that still run have seen those, and refuse lower ones.
+-- No pod of the backup lives, and none owns anything. Epochs stay: whoever finds a simulator that still runs and has seen
+-- a higher one, claimed after the backup, goes above it (ownership.outrank).
 WITH pods AS (
     DELETE FROM session.pods
 ), sweeper AS (
     UPDATE session.sweeper SET pod_id = NULL, held_until = '-infinity'
 )
-UPDATE session.ownership SET pod_id = NULL, epoch = epoch + 1000000000;
+UPDATE session.ownership SET pod_id = NULL;
 
 -- name: backups.end_connections
 -- Sockets are not in a backup: sessions that had some have lost them now.

@@ -104,7 +104,7 @@ async def restore_backup(
                 return RestoreReport(manifest, differing, made, None)
             migration = await migrate(dsn, service_role=service_role, service_password=service_password)
             await _settle(connection, queries, as_copy=as_copy)
-            await sandbox_roles.assert_restored(connection, made)
+            await sandbox_roles.assert_restored(connection)
             await connection.execute("ANALYZE")  # no archive has statistics, and pods shall not wait for autovacuum
         except (asyncio.CancelledError, SchemaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise BackupError(
