@@ -39,6 +39,7 @@ describe("sessionLines", () => {
   it("does without metadata", () => {
     expect(sessionLines([session("a", "never")], null)[0]).toMatchObject({
       device: "device-a",
+      deviceTail: "…ce-a",
       podName: null,
       marketWords: "None",
       sinceMs: null,

@@ -7,6 +7,8 @@ export interface SessionLine {
   readonly sessionId: string;
   readonly deviceId: string;
   readonly device: string;
+  /** The end of the device's id: two devices may be called the same. */
+  readonly deviceTail: string;
   readonly isHere: boolean;
   readonly statusWords: string;
   readonly podName: string | null;
@@ -31,6 +33,7 @@ function sessionLine(session: Session, thisSessionId: string | null): SessionLin
     sessionId: session.sessionId,
     deviceId,
     device: deviceLabel(text(session.fields.user_agent), deviceId),
+    deviceTail: `…${deviceId.slice(-4)}`,
     isHere: session.sessionId === thisSessionId,
     statusWords: statusWords(session.status, count(session.fields.frontend_connections)),
     podName: text(session.fields.pod_name),

@@ -50,7 +50,7 @@ export class MarketPanel {
     const select = (symbol: string): void => this.#select(symbol);
     this.#quotesView = new QuotesView(select);
     this.#ticketView = new TicketView(this.#board, (ticket) => market.submit(ticket), select);
-    this.#ordersView = new OrdersView((line) => void market.cancel(line));
+    this.#ordersView = new OrdersView((line) => market.cancel(line));
     this.#chartView = new ChartView(() => this.#paintChart());
     this.#drawQuotes = painter.part(QUOTES_EVERY_MS, (nowMs) => this.#paintQuotes(nowMs));
     this.#drawChart = painter.part(CHART_EVERY_MS, () => this.#paintChart());

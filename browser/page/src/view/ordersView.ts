@@ -14,7 +14,7 @@ export class OrdersView {
   readonly #done: OrderTable;
 
   /** `onCancel` is given what is shown of the order, for its answer to be told in the same words. */
-  constructor(onCancel: (line: OrderLine) => void) {
+  constructor(onCancel: CancelOrder) {
     this.#open = new OrderTable("open", onCancel);
     this.#done = new OrderTable("done", null);
   }
@@ -24,6 +24,9 @@ export class OrdersView {
     this.#done.show(orders.done());
   }
 }
+
+/** Asks the exchange; resolves when it has answered, whatever it said. */
+export type CancelOrder = (line: OrderLine) => Promise<void>;
 
 /** What was ordered, in words, as far as this page knows it. */
 export function orderWords(line: OrderLine): string {
@@ -36,7 +39,7 @@ class OrderTable {
   readonly #count: HTMLElement;
   readonly #rows: KeyedRows<OrderLine>;
 
-  constructor(name: "open" | "done", onCancel: ((line: OrderLine) => void) | null) {
+  constructor(name: "open" | "done", onCancel: CancelOrder | null) {
     this.#table = find(`${name}-orders`, HTMLTableElement);
     this.#empty = find(`${name}-orders-empty`, HTMLElement);
     this.#count = find(`${name}-count`, HTMLElement);
@@ -69,7 +72,7 @@ class OrderRow implements Row<OrderLine> {
   readonly #cancel: HTMLButtonElement | null;
   #line: OrderLine | null = null;
 
-  constructor(onCancel: ((line: OrderLine) => void) | null) {
+  constructor(onCancel: CancelOrder | null) {
     const order = make("td", {}, this.#side, this.#what, this.#terms);
     this.element.append(this.#time, order, this.#filled, this.#average, this.#status);
     this.#cancel = onCancel ? make("button", { type: "button", class: "small" }, "Cancel") : null;
@@ -77,9 +80,7 @@ class OrderRow implements Row<OrderLine> {
       this.#status.colSpan = 2;
       return;
     }
-    this.#cancel.addEventListener("click", () => {
-      if (this.#line) onCancel(this.#line);
-    });
+    this.#cancel.addEventListener("click", () => void this.#askToCancel(onCancel));
     this.element.append(make("td", {}, this.#cancel));
   }
 
@@ -96,6 +97,17 @@ class OrderRow implements Row<OrderLine> {
     setText(this.#average, line.filledQuantity > 0 ? formatPrice(line.averagePrice) : UNKNOWN);
     setText(this.#status, line.reason ? `${statusWords(line)}. ${rejectionWords(line.reason)}` : statusWords(line));
     this.#cancel?.setAttribute("aria-label", `Cancel: ${orderWords(line)}`);
+  }
+
+  async #askToCancel(onCancel: CancelOrder): Promise<void> {
+    const button = this.#cancel;
+    if (!button || !this.#line || button.ariaDisabled === "true") return;
+    // Not `disabled`, which would take the focus from who pressed it.
+    button.ariaDisabled = "true";
+    setText(button, "Canceling…");
+    await onCancel(this.#line);
+    button.ariaDisabled = null;
+    setText(button, "Cancel");
   }
 }
 

@@ -59,13 +59,14 @@ class SessionRow implements Row<SessionLine> {
   update(line: SessionLine): void {
     this.#line = line;
     setText(this.#device, line.device);
-    setText(this.#id, ` …${line.deviceId.slice(-4)}`);
+    setText(this.#id, ` ${line.deviceTail}`);
     this.#device.title = line.deviceId;
     this.#here.hidden = !line.isHere;
     setText(this.#status, line.statusWords);
     setText(this.#pod, line.podName ?? UNKNOWN);
     setText(this.#market, line.marketWords);
     setText(this.#since, line.sinceMs === null ? UNKNOWN : formatInstant(line.sinceMs, Date.now()));
-    this.#end.setAttribute("aria-label", `End the session of ${line.device}${line.isHere ? " (this device)" : ""}`);
+    const here = line.isHere ? " (this device)" : "";
+    this.#end.setAttribute("aria-label", `End the session of ${line.device} ${line.deviceTail}${here}`);
   }
 }
