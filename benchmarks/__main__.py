@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SUPPORT = {"__main__", "support", "local_run"}
+SUPPORT = {"__main__", "support", "local_run", "chromium_trace"}
 LIMIT_S = 900
 
 

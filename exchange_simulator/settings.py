@@ -66,7 +66,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         symbols=symbols_setting(known.get("INITIAL_SYMBOLS", ",".join(DEFAULT_SYMBOLS))),
         cash=number(known, "INITIAL_CASH", DEFAULT_CASH, MAX_CASH),
         seed=whole(known, "SEED", 0, -(2**63), 2**64) if "SEED" in known else None,
-        update_interval_ms=whole(known, "UPDATE_INTERVAL_MS", 100, 10, 60_000),
+        update_interval_ms=whole(known, "UPDATE_INTERVAL_MS", 100, 5, 60_000),
         heartbeat_ttl_s=number(known, "HEARTBEAT_TTL_S", 120.0, 86_400.0),
         allow_short=flag(known, "ALLOW_SHORT"),
         max_sessions=whole(known, "MAX_SESSIONS", 10_000, 1, 1_000_000),

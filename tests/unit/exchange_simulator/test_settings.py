@@ -48,7 +48,7 @@ def test_everything_set() -> None:
         ("PORT", "65536"),
         ("PORT", "http"),
         ("SEED", "x"),
-        ("UPDATE_INTERVAL_MS", "9"),
+        ("UPDATE_INTERVAL_MS", "4"),
         ("UPDATE_INTERVAL_MS", "1e2"),
         ("INITIAL_CASH", "-1"),
         ("INITIAL_CASH", "nan"),
