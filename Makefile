@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 
-.PHONY: run browser test test-browser test-image check format bench faults trial protos image lock clean rebuild
+.PHONY: run browser test test-browser test-image check format bench faults trial screenshot protos image lock clean rebuild
 
 # Tied to this make, so that a run ends with it, however it ends.
 run: $(VENV)/.run $(VENV)/.browser-tried
@@ -64,6 +64,11 @@ faults: $(VENV)/.dev
 # A hundred simulators on the fake cluster of tests/support, and a killed pod; docs/kubernetes-trial.md is its transcript.
 trial: $(VENV)/.dev
 	$(BIN)/python -m scripts.kubernetes_trial
+
+# docs/images/page.png, or SCREENSHOT=…, taken in an installed Chromium of a local run in which somebody trades.
+SCREENSHOT ?= docs/images/page.png
+screenshot: $(VENV)/.dev browser
+	$(BIN)/python -m scripts.screenshot "$(SCREENSHOT)"
 
 protos: $(VENV)/.dev
 	$(BIN)/python scripts/generate_protos.py
