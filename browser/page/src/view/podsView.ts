@@ -59,12 +59,13 @@ class PodRow implements Row<LocalPod> {
   readonly #simulators = make("td");
   readonly #stop: HTMLButtonElement;
   readonly #kill: HTMLButtonElement;
+  #usable = false;
 
   constructor(name: string, onStop: (name: string) => void, onKill: (name: string) => void) {
     this.#stop = make("button", { type: "button", class: "small", "aria-label": `Stop ${name}` }, "Stop");
     this.#kill = make("button", { type: "button", class: "small danger", "aria-label": `Kill ${name}` }, "Kill");
-    this.#stop.addEventListener("click", () => onStop(name));
-    this.#kill.addEventListener("click", () => onKill(name));
+    this.#stop.addEventListener("click", () => this.#usable && onStop(name));
+    this.#kill.addEventListener("click", () => this.#usable && onKill(name));
     this.element.dataset.pod = name;
     this.element.append(
       make("th", { scope: "row" }, name, this.#here),
@@ -93,6 +94,7 @@ class PodRow implements Row<LocalPod> {
 
   /** Not `disabled`: a button that has just been pressed keeps the focus. */
   #setUsable(usable: boolean): void {
+    this.#usable = usable;
     for (const button of [this.#stop, this.#kill]) button.setAttribute("aria-disabled", String(!usable));
   }
 }
