@@ -8,12 +8,15 @@ import { refreshAgainInMs, refreshInMs, type TokenSource } from "./accessToken.t
 import { DecorrelatedJitter } from "./backoff.ts";
 import type { ChannelEnd } from "./channel.ts";
 import { type ClientIdentity, newId } from "./clientIdentity.ts";
-import { ABNORMAL_CLOSURE, afterClose, afterRefusal, type Final, RETRY, type Retry } from "./closeCodes.ts";
+import { ABNORMAL_CLOSURE, afterClose, RETRY, type Retry } from "./closeCodes.ts";
+import { CommandSender } from "./commandSender.ts";
 import type { Commands } from "./commands.ts";
 import type { Endpoints } from "./endpoints.ts";
-import { ConnectionEndedError, ServiceError } from "./errors.ts";
+import { ConnectionEndedError } from "./errors.ts";
 import type { ConnectionStatus, ExchangeData, Quality, SimulatorState, SimulatorStatus } from "./events.ts";
+import { ExchangeFollower } from "./exchangeFollower.ts";
 import type { ExchangeView } from "./exchangeView.ts";
+import { explainRefusal } from "./explainRefusal.ts";
 import type { ClientMessage, HeartbeatAckFrame, ServerFrame } from "./frames.ts";
 import type { LiveChannel } from "./liveChannel.ts";
 import { type FailedOpening, Opening, type OpeningParts, type Plan } from "./opening.ts";
@@ -21,7 +24,6 @@ import type { Listeners, Timing } from "./options.ts";
 import type { Clock } from "./platform.ts";
 import { exchangeData, readFrame, type UnreadableFrame } from "./readFrame.ts";
 import type { RestClient } from "./rest.ts";
-import { carryOut, needsNewStream } from "./restCommands.ts";
 import { Slot } from "./slot.ts";
 import type { Counters } from "./statistics.ts";
 import { Teller } from "./teller.ts";
@@ -40,11 +42,6 @@ const SNAPSHOT_LIMIT_MS = 5_000;
 const SLEPT_MS = 2_000;
 /** Checks that come closer together than this are one. */
 const CHECK_INTERVAL_MS = 1_000;
-/** More waits in the socket already: commands wait here. */
-const MAX_UNSENT_BYTES = 64 * 1024;
-const UNSENT_LOOK_MS = 250;
-/** A command by REST that got no answer is tried again after it. */
-const REST_RETRY_MS = 1_000;
 /** An event stream is kept so long for a new one to take its place. */
 const REFRESH_DEADLINE_MS = 10_000;
 
@@ -80,6 +77,8 @@ export class LiveConnection {
   readonly #counters: Counters;
   readonly #teller: Teller;
   readonly #backoff: DecorrelatedJitter;
+  readonly #follower: ExchangeFollower;
+  readonly #sender: CommandSender;
   #current: LiveChannel | null = null;
   /** While it moves: connected, and its first data is not there. */
   #successor: LiveChannel | null = null;
@@ -96,9 +95,6 @@ export class LiveConnection {
   #seenUnixMs: number;
   #checkedMs = Number.NEGATIVE_INFINITY;
   #lostAtMs: number | null = null;
-  #lastDataMs: number | null = null;
-  /** Of the connection that is new: its first data ends a pause. */
-  #awaitsData = false;
   readonly #onEnd: (end: ConnectionEndedError) => void;
   readonly #onOpen: (live: LiveChannel) => void;
 
@@ -111,6 +107,16 @@ export class LiveConnection {
     this.#clock = parts.clock;
     this.#counters = parts.counters;
     this.#teller = new Teller(parts.listeners);
+    this.#follower = new ExchangeFollower(parts.view, parts.counters, this.#teller);
+    this.#sender = new CommandSender(parts, {
+      send: (live, message) => this.#send(live, message),
+      reopen: (live, symbols) => {
+        if (symbols !== null) this.symbols = symbols;
+        if (live.slot?.cause !== "pod_terminating") live.slot = this.#slotNow(this.#clock.nowMs(), "refresh", true);
+        this.#again = true;
+      },
+      wake: () => this.#tend(),
+    });
     this.sessionId = start.sessionId;
     this.symbols = start.symbols;
     this.#onOpen = on.open;
@@ -260,27 +266,15 @@ export class LiveConnection {
     slot.postpone(nowMs + Math.max(this.#backoff.nextMs(), endpoints.choose(nowMs).waitMs));
   }
 
-  /** An upgrade failed, and a browser does not say why: REST says the same in words. */
+  /** A browser does not say why an upgrade failed: REST does. */
   async #explain(failure: FailedOpening): Promise<void> {
     const opening = this.#opening;
-    const rest = this.#parts.explainBy(failure.url);
-    let decision: Retry | Final = RETRY;
-    let reachable = false;
-    let { reason } = failure;
-    try {
-      if (this.sessionId === null) await rest.openSession(this.#parts.identity.deviceId);
-      else await rest.getSession(this.sessionId);
-      reachable = true;
-    } catch (error) {
-      if (error instanceof ServiceError) {
-        decision = afterRefusal(error.status, error.code, error.message, error.retryAfterMs);
-        reason = error.message || reason;
-      }
-    }
+    const { explainBy, identity, choice } = this.#parts;
+    const found = await explainRefusal(explainBy(failure.url), this.sessionId, identity.deviceId);
     if (this.#opening !== opening || this.end !== null) return;
     this.#opening = null;
-    this.#parts.choice.webSocketFailed(reachable);
-    this.#plan({ ...failure, reason, decision });
+    choice.webSocketFailed(found.reachable);
+    this.#plan({ ...failure, reason: found.reason || failure.reason, decision: found.decision });
   }
 
   /** Decide on the next try, and tell of it. */
@@ -310,12 +304,9 @@ export class LiveConnection {
     const nowMs = this.#clock.nowMs();
     const before = this.last;
     const pauseMs = this.#lostAtMs === null ? 0 : nowMs - this.#lostAtMs;
-    if (before !== null && this.#lastDataMs === null) {
-      this.#counters.longestPauseMs = Math.max(this.#counters.longestPauseMs, pauseMs);
-    }
+    if (before !== null) this.#follower.connectionIsNew(pauseMs);
     this.#lostAtMs = null;
     this.#retryAtMs = null;
-    this.#awaitsData = before !== null;
     this.#current = live;
     this.last = live;
     this.#onOpen(live);
@@ -324,16 +315,7 @@ export class LiveConnection {
     }
     if (before !== null) this.#teller.tell("onReconnected", { ...live.asEvent, pauseMs, cause: live.cause });
     this.#simulatorIs(live.frame.simulatorStatus);
-    if (before !== null && live.cause === "refresh") this.#answerByStream(before);
-  }
-
-  /** What was asked of an event stream: its successor is the answer. */
-  #answerByStream(before: LiveChannel): void {
-    const { commands } = this.#parts;
-    for (const { message } of commands.sentOver(before)) {
-      if (!needsNewStream(message)) continue;
-      commands.answered({ type: "result", timestamp: 0, requestId: message.requestId, success: true });
-    }
+    if (before !== null && live.cause === "refresh") this.#sender.answerByStream(before);
   }
 
   // --- what is due -------------------------------------------------------------------------------------------
@@ -369,7 +351,7 @@ export class LiveConnection {
     }
     this.#renewToken(live, nowMs);
     this.#mend(live, nowMs);
-    this.#sendCommands(live, nowMs);
+    this.#sender.send(live, nowMs);
   }
 
   #schedule(): void {
@@ -573,49 +555,6 @@ export class LiveConnection {
     this.#again = true;
   }
 
-  /** Those that this connection has not been given yet: new ones, and what an earlier one did not answer. */
-  #sendCommands(live: LiveChannel, nowMs: number): void {
-    const { commands } = this.#parts;
-    live.sendAtMs = null;
-    for (;;) {
-      const command = commands.nextUnsent(live);
-      if (command === null) return;
-      if (live.channel.kind === "sse") {
-        command.sentOver = live;
-        if (needsNewStream(command.message)) {
-          if (command.message.type === "subscribe") this.symbols = command.message.symbols;
-          if (live.slot?.cause !== "pod_terminating") live.slot = this.#slotNow(nowMs, "refresh", true);
-          this.#again = true;
-        } else this.#carryOut(live, command);
-        continue;
-      }
-      const waitMs = live.channel.unsentBytes > MAX_UNSENT_BYTES ? UNSENT_LOOK_MS : live.rate.waitMs(nowMs);
-      if (waitMs > 0) {
-        live.sendAtMs = nowMs + waitMs;
-        return;
-      }
-      command.sentOver = live;
-      this.#send(live, command.message);
-    }
-  }
-
-  #carryOut(live: LiveChannel, command: ReturnType<Commands["add"]>): void {
-    const { commands, rest } = this.#parts;
-    carryOut(rest, live.frame.sessionId, command.message).then(
-      (answer) => commands.answered(answer),
-      (error: unknown) => {
-        const passing = !(error instanceof ServiceError) || (error.status !== null && error.status >= 500);
-        if (!passing) commands.failed(command, error);
-        else {
-          this.#clock.after(REST_RETRY_MS, () => {
-            if (command.sentOver === live) command.sentOver = null;
-            this.#tend();
-          });
-        }
-      },
-    );
-  }
-
   #send(live: LiveChannel, message: ClientMessage): void {
     const text = JSON.stringify(message);
     this.#counters.sentBytes += text.length;
@@ -700,47 +639,13 @@ export class LiveConnection {
   }
 
   #onExchangeData(live: LiveChannel, data: ExchangeData, nowMs: number): void {
-    const counters = this.#counters;
-    const violation = live.checker.check(data);
-    if (violation !== null) {
+    if (!this.#follower.mayApply(live.checker, data)) {
       this.#again = true;
-      if (violation.kind === "DUPLICATE") {
-        counters.duplicates += 1;
-        this.#teller.tell("onDuplicate", violation);
-      } else {
-        counters.gaps += 1;
-        this.#teller.tell("onGap", violation);
-      }
-    }
-    if (live.checker.broken || this.end !== null) return;
-    if (live === this.#successor) this.#switch(live);
-    counters.frames += 1;
-    this.#endPause(nowMs);
-    const { view } = this.#parts;
-    const before = view.position;
-    const applied = view.apply(data);
-    if (applied === null) {
-      counters.overlapped += 1;
       return;
     }
-    if (applied.snapshot) {
-      counters.snapshots += 1;
-      if (before !== null && before.epoch === applied.epoch && before.sequence < applied.sequence) {
-        counters.snapshotsSkipping += 1;
-      }
-    } else {
-      counters.updates += applied.sequence - applied.fromSequence + 1;
-      counters.orderUpdates += applied.orderUpdates.length;
-    }
-    this.#teller.tell("onExchangeData", applied);
-  }
-
-  #endPause(nowMs: number): void {
-    if (this.#awaitsData && this.#lastDataMs !== null) {
-      this.#counters.longestPauseMs = Math.max(this.#counters.longestPauseMs, nowMs - this.#lastDataMs);
-    }
-    this.#awaitsData = false;
-    this.#lastDataMs = nowMs;
+    if (live === this.#successor) this.#switch(live);
+    if (this.end !== null) return; // a listener may have closed it
+    this.#follower.apply(data, nowMs);
   }
 
   #onHeartbeatAck(live: LiveChannel, frame: HeartbeatAckFrame, nowMs: number): void {
@@ -788,7 +693,7 @@ export class LiveConnection {
   #onSimulatorStatus(live: LiveChannel, status: SimulatorStatus): void {
     live.simulatorRuns = status.status === "RUNNING";
     this.#again = true;
-    if (!live.simulatorRuns) this.#lastDataMs = null; // silence is no pause of ours then
+    if (!live.simulatorRuns) this.#follower.expectsNothing();
     if (live !== this.#current) return;
     this.simulator = status;
     this.#teller.tell("onSimulatorStatus", status);
