@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ import psutil
 import pytest
 
 from session_service.config import AuthMode, AuthSettings
-from session_service.local.control import LocalControl
+from session_service.local.control import END_LIMIT_S, LocalControl
 from session_service.local.pod import Pod
 from session_service.local.pod_loads import PodLoads
 from session_service.local.ports import free_port, listening_socket
 from tests.support.local_process import Run, free_ports
+from tests.support.stalls import Stalls
 from tests.support.waiting import eventually
 
 WITHIN_S = 60.0
@@ -205,7 +208,9 @@ async def test_the_rest_is_not_found(control: Control) -> None:
         assert (status, answer["success"]) == (405 if path != "/" else 404, False)
 
 
-async def test_without_database_pods_or_a_key_to_sign_with_it_says_so(tmp_path: Path) -> None:
+@asynccontextmanager
+async def control_alone(tmp_path: Path) -> AsyncIterator[tuple[Control, LocalControl]]:
+    """A control of one pod that was never started, without a database, where tokens come from elsewhere."""
     clock = asyncio.get_running_loop().time
     pod = Pod("pod-1", free_port(), environ={}, log=tmp_path / "pod.log", stop_limit_s=1.0)
     listening = listening_socket()
@@ -222,25 +227,41 @@ async def test_without_database_pods_or_a_key_to_sign_with_it_says_so(tmp_path: 
     try:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with aiohttp.ClientSession() as http:
-            control = Control(http, {"pods": [pod.url], "local": {"controlUrl": url, "controlKey": "key"}})
-            assert await control.table() == [
-                {
-                    "name": "pod-1",
-                    "url": pod.url,
-                    "pid": None,
-                    "status": "STOPPED",
-                    "sessions": None,
-                    "sockets": None,
-                    "simulators": None,
-                }
-            ]
-            status, answer = await control.ask("POST", "/pods/pod-1/stop")
-            assert (status, answer["success"]) == (409, False)
-            status, answer = await control.ask("POST", "/token")
-            assert status == 409
-            assert "AUTH_MODE is jwks" in answer["error"]
+            yield Control(http, {"pods": [pod.url], "local": {"controlUrl": url, "controlKey": "key"}}), alone
     finally:
         await alone.close()
+
+
+async def test_without_database_pods_or_a_key_to_sign_with_it_says_so(tmp_path: Path) -> None:
+    async with control_alone(tmp_path) as (control, _alone):
+        assert await control.table() == [
+            {
+                "name": "pod-1",
+                "url": control.pods[0],
+                "pid": None,
+                "status": "STOPPED",
+                "sessions": None,
+                "sockets": None,
+                "simulators": None,
+            }
+        ]
+        status, answer = await control.ask("POST", "/pods/pod-1/stop")
+        assert (status, answer["success"]) == (409, False)
+        status, answer = await control.ask("POST", "/token")
+        assert status == 409
+        assert "AUTH_MODE is jwks" in answer["error"]
+
+
+async def test_who_watches_does_not_hold_up_the_end(tmp_path: Path, stalls: Stalls) -> None:
+    async with (
+        control_alone(tmp_path) as (control, alone),
+        control.http.get(f"{control.url}/pods/events", headers=control.headers) as stream,
+    ):
+        assert await stream.content.readline() == b"event: pods\n"
+        began_s = time.monotonic()
+        await alone.close()
+        assert stalls.took_s(began_s) < 2 * END_LIMIT_S
+        assert b"STOPPED" in await stream.content.read()  # to the end: it is a whole answer
 
 
 async def test_a_page_that_is_turned_off_leaves_no_control(
