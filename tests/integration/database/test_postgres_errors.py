@@ -14,7 +14,13 @@ from structlog.testing import capture_logs
 
 from session_service import config
 from session_service.database.postgres import REQUEST_LIMIT_S, Postgres
-from session_service.errors import DatabaseUnavailableError
+from session_service.errors import (
+    ClaimLostError,
+    DatabaseUnavailableError,
+    InvalidRequestError,
+    SessionNotFoundError,
+    SessionServiceError,
+)
 from session_service.telemetry.metrics import Metrics
 from tests.support.servers import Database
 from tests.support.sql import Sql
@@ -111,11 +117,32 @@ async def test_what_somebody_must_set_right_is_unavailable_at_once(postgres: Pos
     assert await postgres.fetch_value("SELECT 1") == 1
 
 
-@pytest.mark.parametrize("state", ["22012", "42601", "23514", "P0001"])
+@pytest.mark.parametrize("state", ["22012", "42601", "23514", "P0001", "22023"])
 async def test_anything_else_is_a_fault_and_shows(postgres: Postgres, sql: Sql, state: str) -> None:
     with pytest.raises(asyncpg.PostgresError):
         await postgres.fetch_value(CALL, state, 1, repeatable=True)
     assert await tries(sql) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "expected"),
+    [
+        ("SB001", "CLAIM_LOST: by somebody", ClaimLostError()),
+        ("P0002", "SESSION_NOT_FOUND: none", SessionNotFoundError()),
+        (
+            "22023",
+            "visibility: must be more: much more",
+            InvalidRequestError("visibility", "must be more: much more"),
+        ),
+    ],
+)
+async def test_what_functions_of_ours_say_is_an_answer(
+    postgres: Postgres, state: str, words: str, expected: SessionServiceError
+) -> None:
+    block = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = '{words}'; END $$"
+    with pytest.raises(type(expected)) as raised:
+        await postgres.execute(block, repeatable=True)
+    assert (raised.value.code, raised.value.message) == (expected.code, expected.message)
 
 
 async def test_a_server_that_says_nothing_is_unavailable_within_the_limit(database: Database, stalls: Stalls) -> None:

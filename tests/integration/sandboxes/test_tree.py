@@ -12,6 +12,8 @@ import pytest
 from tests.support.sandboxes import Sandboxes, put
 from tests.support.sql import Sql
 
+MANY_DIGITS = "('[' || repeat('1e131071,', 100) || '1]')::jsonb"
+
 
 async def chain(connection: Sql, length: int) -> list[UUID]:
     """A row, one below it, one below that, …"""
@@ -151,6 +153,9 @@ async def test_what_is_too_large_is_refused_by_the_name_of_its_field(sandboxes: 
         ("SELECT session_append_message($1, to_jsonb(repeat('y', 100000)))", "session_messages_size"),
         ("UPDATE session SET messages = to_jsonb(repeat('y', 1048600)) WHERE id = $1", "session_messages_size"),
         ("UPDATE session SET sbx_config = to_jsonb(repeat('y', 1048600)) WHERE id = $1", "session_sbx_config_size"),
+        # A few bytes each, and gigabytes as text.
+        (f"UPDATE session SET messages = {MANY_DIGITS} WHERE id = $1", "session_messages_size"),  # noqa: S608 - of the test
+        (f"SELECT session_append_message($1, {MANY_DIGITS})", "session_messages_size"),
     ):
         with pytest.raises(asyncpg.CheckViolationError) as caught:
             await shared.execute(statement, made)
