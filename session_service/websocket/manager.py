@@ -60,7 +60,7 @@ from session_service.websocket.registry import WebSocketRegistry
 from session_service.websocket.session_entry import SessionEntry
 from session_service.websocket.streams import StreamManager
 from session_service.websocket.traffic import Traffic
-from session_service.wire import resume_query
+from session_service.wire import event_stream, resume_query
 from session_service.wire.close_codes import CloseCode, refusal_code
 from session_service.wire.fields import is_object_id
 from session_service.wire.messages import Authenticate, ClientMessage, UnreadableMessage
@@ -70,7 +70,6 @@ from session_service.wire.resume_query import ResumeQuery
 
 log = structlog.get_logger(__name__)
 
-COMMENT_INTERVAL_S = 15.0
 COMMAND_LIMIT_S = 3.0  # at shutdown, for commands in flight
 DUE_MARGIN_S = 0.05  # PostgreSQL's clock decides what is due
 
@@ -92,7 +91,7 @@ class WebSocketManager:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         admission: AdmissionLimits | None = None,
-        comment_interval_s: float = COMMENT_INTERVAL_S,
+        comment_interval_s: float = event_stream.COMMENT_INTERVAL_S,
     ) -> None:
         self._sessions = sessions
         self._auth = auth
@@ -316,7 +315,7 @@ class WebSocketManager:
     async def _serve_event_stream(
         self, request: web.Request, query: ResumeQuery, opened: OpenedSession
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        response = web.StreamResponse(headers=event_stream.HEADERS)
         response.force_close()
         await response.prepare(request)
         transport = request.transport
