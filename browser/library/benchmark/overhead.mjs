@@ -95,7 +95,8 @@ async function throughLibrary(texts) {
   const tookMs = performance.now() - began;
   const { gaps, duplicates } = connection.statistics;
   connection.close();
-  if (told !== texts.length || gaps !== 0 || duplicates !== 0) throw new Error(`${told} of ${texts.length} were told`);
+  if (told !== texts.length || gaps !== 0 || duplicates !== 0)
+    throw new Error(`${told} of ${texts.length} were told`);
   return tookMs;
 }
 

@@ -84,7 +84,6 @@ export class LiveConnection {
   #successor: LiveChannel | null = null;
   /** A try under way, for want of a connection or beside one. */
   #opening: Opening | null = null;
-  readonly #leaving = new Set<LiveChannel>();
   #tending = false;
   #again = false;
   #dueMs: number | null = null;
@@ -462,7 +461,6 @@ export class LiveConnection {
   /** What is still answered on it is heard, until its close is. */
   #leave(live: LiveChannel): void {
     live.superseded = true;
-    this.#leaving.add(live);
     live.channel.leave();
   }
 
@@ -569,7 +567,6 @@ export class LiveConnection {
   // --- reading -----------------------------------------------------------------------------------------------
 
   #onEnded(live: LiveChannel, end: ChannelEnd): void {
-    this.#leaving.delete(live);
     if (live.ended) return;
     live.end(this.#clock.nowMs(), end);
     this.#tend();
