@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 
 import pytest
 import structlog
@@ -54,15 +53,21 @@ async def database(servers: TestServers) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def make_service(servers: TestServers, database: Database) -> AsyncIterator[Callable[..., object]]:
-    """``await make_service(SESSION_TIMEOUT_SECONDS="2")`` starts a pod with these variables beside the usual ones."""
-    async with AsyncExitStack() as exits:
+    """``await make_service(SESSION_TIMEOUT_SECONDS="2")`` starts a pod with these variables beside the usual ones.
 
-        async def make(**environ: str) -> Service:
-            return await exits.enter_async_context(
-                Service({**database.environ(), **servers.redis_environ(), **environ})
-            )
+    They end side by side: one after the other, each would wait for the others' beats to find out who is the last.
+    """
+    made: list[Service] = []
 
-        yield make
+    async def make(**environ: str) -> Service:
+        pod = await Service({**database.environ(), **servers.redis_environ(), **environ}).__aenter__()
+        made.append(pod)
+        return pod
+
+    yield make
+    for failed in await asyncio.gather(*(pod.__aexit__() for pod in made), return_exceptions=True):
+        if failed is not None:
+            raise failed
 
 
 @pytest.fixture
