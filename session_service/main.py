@@ -327,7 +327,7 @@ def _backup_dsn(options: argparse.Namespace, settings: config.Settings) -> str:
 
 
 def _run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which SIGTERM and SIGINT cancel: it ends what it has begun first.
+    """The result of ``work``, which SIGTERM, SIGINT and SIGHUP cancel: it ends what it has begun first.
 
     Raises BackupError then, and where the server or a file cannot be used.
     """
@@ -335,7 +335,7 @@ def _run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
     async def whole() -> T:
         task = asyncio.ensure_future(work)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 
@@ -343,8 +343,11 @@ def _run_until_signal(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(whole())
     except asyncio.CancelledError:
         raise BackupError("ended by a signal; nothing is left of what was begun") from None
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise BackupError(str(error) or type(error).__name__) from error
+    except OSError as error:
+        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise BackupError(named or type(error).__name__) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise BackupError(str(error)) from error
 
 
 # --- token ---------------------------------------------------------------------------------------------------------

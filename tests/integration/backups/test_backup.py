@@ -114,7 +114,7 @@ async def test_what_is_written_meanwhile_is_not_in_it(
     assert "\tlate\t" not in script.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_ended_midway_it_leaves_nothing(
     database: Database, servers: TestServers, owner: Sql, held: Sql, file: Path, number: signal.Signals
 ) -> None:
