@@ -1,4 +1,3 @@
-import { rejectionWords } from "../model/errorWords.ts";
 import { formatClock, formatPrice, formatWhole, UNKNOWN } from "../model/numberFormat.ts";
 import { type OrderLine, type OrderList, statusWords } from "../model/orderList.ts";
 import { describeTicket } from "../model/orderTicket.ts";
@@ -95,7 +94,7 @@ class OrderRow implements Row<OrderLine> {
     this.#side.dataset.sign = ticket?.side === "SELL" ? "down" : "up";
     setText(this.#filled, formatWhole(line.filledQuantity));
     setText(this.#average, line.filledQuantity > 0 ? formatPrice(line.averagePrice) : UNKNOWN);
-    setText(this.#status, line.reason ? `${statusWords(line)}. ${rejectionWords(line.reason)}` : statusWords(line));
+    setText(this.#status, line.reason ? `${statusWords(line)}: ${line.reason}` : statusWords(line));
     this.#cancel?.setAttribute("aria-label", `Cancel: ${orderWords(line)}`);
   }
 
