@@ -47,11 +47,12 @@ async def test_three_pods_killed_in_turn(trader: TradingPage, measured: Measured
     for killed in range(1, 4):
         pod = await trader.pod()
         assert pod is not None
+        process = await trader.process_of(pod)
         await trader.find("kill-pod").click()
         await trader.counter_reaches("reconnects", killed)
         await trader.streams()
         assert await trader.pod() != pod
-        await trader.pod_runs(pod)
+        await trader.pod_returns(pod, process)
         await trader.order("BUY", "AAPL", 1)
         await expect(trader.row("positions", "AAPL").locator("td").first).to_have_text(str(killed))
     assert await trader.counter("resumed") == await trader.counter("reconnects")
@@ -71,11 +72,11 @@ async def test_three_pods_stopped_in_turn(trader: TradingPage, run: LocalRun, me
         name = pod["name"]
         moves = await trader.counter("reconnects")
         is_here = await trader.pod() == name
+        process = await trader.process_of(name)
         await trader.page.get_by_role("button", name=f"Stop {name}").click()
-        await trader.page.locator(f"#pods tr[data-pod={name}]:not(:has-text('Running'))").wait_for()
         if is_here:
             await trader.counter_reaches("reconnects", moves + 1)
-        await trader.pod_runs(name)
+        await trader.pod_returns(name, process)
         await trader.streams()
     assert await trader.counter("reconnects") >= 1
     assert await trader.counter("resumed") == await trader.counter("reconnects")

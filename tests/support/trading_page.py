@@ -97,9 +97,15 @@ class TradingPage:
         """The rows of a table that hold this text."""
         return self.page.locator(f"#{table_id} tbody tr", has_text=text)
 
-    async def pod_runs(self, name: str) -> None:
-        """Wait until the table of pods says so."""
-        await self.page.locator(f"#pods tr[data-pod={name}]", has_text="Running").wait_for()
+    async def process_of(self, pod: str) -> str:
+        """What the table of pods says of the process; another one says something else."""
+        title = await self.page.locator(f"#pods tr[data-pod={pod}]", has_text="Running").get_attribute("title")
+        assert title is not None
+        return title
+
+    async def pod_returns(self, pod: str, process: str) -> None:
+        """Wait until the pod runs as another process than this one."""
+        await self.page.locator(f"#pods tr[data-pod={pod}]:not([title='{process}'])", has_text="Running").wait_for()
 
     async def sequence_is_kept(self) -> None:
         """The page's own counters and an independent count both find neither a gap nor a duplicate."""
