@@ -91,7 +91,10 @@ class SandboxHandlers:
         with cancelled_when_left(request):
             claimed = await self._sandboxes.claim(body.worker, body.visibility_seconds, body.wait_seconds)
         if claimed is None or claimed.claim is None:
-            return web.Response(status=204)
+            response = web.Response(status=204)
+            if self._sandboxes.is_draining:
+                response.force_close()  # so that the client asks another pod, and not this one again and again
+            return response
         return json_response(claimed_row(claimed, claimed.claim))
 
     async def handle_extend(self, request: web.Request, _identity: Identity) -> web.Response:

@@ -43,6 +43,11 @@ class SandboxSessionService:
         self._releases: set[asyncio.Task[None]] = set()
         self._draining = False
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether waits have ended here: who wants to wait goes elsewhere."""
+        return self._draining
+
     async def create(
         self, messages: str | None, status: InboxStatus | None, sbx_config: str | None, parent: str | None
     ) -> SandboxSession:
