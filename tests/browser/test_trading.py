@@ -93,6 +93,35 @@ async def test_two_tabs_of_one_device_share_the_session_and_disturb_each_other_i
     assert await other.counter("reconnects") == 0
 
 
+async def test_a_duplicated_tab_is_a_client_of_its_own(trader: TradingPage) -> None:
+    """Its sessionStorage is a copy: with the same client id the two would replace each other for ever."""
+    async with trader.page.context.expect_page() as opened:
+        await trader.page.evaluate("window.open(location.href)")
+    copy = TradingPage(await opened.value)
+    await copy.quotes_come()
+    await trader.streams()
+    for tab in (trader, copy):
+        assert await tab.counter("reconnects") == 0
+        assert (await tab.counter("gaps"), await tab.counter("duplicates")) == (0, 0)
+
+
+async def test_a_reload_and_the_way_back_find_everything_as_it_was(trader: TradingPage, run: LocalRun) -> None:
+    await trader.order("BUY", "AAPL", 2)
+    await expect(trader.row("done-orders", "2 AAPL")).to_contain_text("Filled")
+    first = trader.sockets.established[0].connected or {}
+    await trader.page.reload()
+    await trader.quotes_come()
+    await trader.page.goto(f"{run.url}/docs")
+    await trader.page.go_back()
+    await trader.quotes_come()
+    await expect(trader.row("done-orders", "2 AAPL")).to_contain_text("Filled")
+    await expect(trader.row("positions", "AAPL").locator("td").first).to_have_text("2")
+    last = trader.sockets.established[-1].connected or {}
+    assert (last["sessionId"], last["clientId"]) == (first["sessionId"], first["clientId"])
+    assert trader.sockets.violations == []
+    assert trader.complaints == []
+
+
 async def test_an_order_by_keyboard_alone(trader: TradingPage) -> None:
     keyboard = trader.page.keyboard
     await tab_to(trader, "symbol")
