@@ -2,11 +2,14 @@
 
 import type { Clock, PageSignals, Platform, SocketFactory } from "./platform.ts";
 
+/** A longer one would be over at once; who waits longer looks again. */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
 const clock: Clock = {
   nowMs: () => performance.now(),
   unixMs: () => Date.now(),
   after(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs);
+    const timer = setTimeout(callback, Math.min(delayMs, LONGEST_TIMEOUT_MS));
     return () => clearTimeout(timer);
   },
 };

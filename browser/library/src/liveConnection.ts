@@ -5,10 +5,9 @@
  */
 
 import { refreshAgainInMs, refreshInMs, type TokenSource } from "./accessToken.ts";
-import { DecorrelatedJitter } from "./backoff.ts";
 import type { ChannelEnd } from "./channel.ts";
 import { type ClientIdentity, newId } from "./clientIdentity.ts";
-import { ABNORMAL_CLOSURE, afterClose, RETRY, type Retry } from "./closeCodes.ts";
+import { ABNORMAL_CLOSURE, afterClose, RETRY } from "./closeCodes.ts";
 import { CommandSender } from "./commandSender.ts";
 import type { Commands } from "./commands.ts";
 import type { Endpoints } from "./endpoints.ts";
@@ -24,22 +23,19 @@ import type { Listeners, Timing } from "./options.ts";
 import type { Clock } from "./platform.ts";
 import { exchangeData, readFrame, type UnreadableFrame } from "./readFrame.ts";
 import type { RestClient } from "./rest.ts";
+import { SleepWatch } from "./sleepWatch.ts";
 import { Slot } from "./slot.ts";
 import type { Counters } from "./statistics.ts";
 import { Teller } from "./teller.ts";
 import type { TransportChoice } from "./transportChoice.ts";
+import { Tries } from "./tries.ts";
 
-/** The first reconnect comes within it. */
-const FIRST_PAUSE_MS = 250;
-const BASE_PAUSE_MS = 500;
 /** A connection that lived so long was no failure: the next loss begins with a short pause again. */
 const STABLE_MS = 5_000;
 /** A try near the deadline of a slot gets so long. */
 const MIN_OPEN_LIMIT_MS = 500;
 /** A snapshot that was asked for and did not come is asked for again. */
 const SNAPSHOT_LIMIT_MS = 5_000;
-/** So late, or so far off the time of day: the page, or the machine, slept. */
-const SLEPT_MS = 2_000;
 /** Checks that come closer together than this are one. */
 const CHECK_INTERVAL_MS = 1_000;
 /** An event stream is kept so long for a new one to take its place. */
@@ -76,7 +72,8 @@ export class LiveConnection {
   readonly #clock: Clock;
   readonly #counters: Counters;
   readonly #teller: Teller;
-  readonly #backoff: DecorrelatedJitter;
+  readonly #tries: Tries;
+  readonly #sleepWatch: SleepWatch;
   readonly #follower: ExchangeFollower;
   readonly #sender: CommandSender;
   #current: LiveChannel | null = null;
@@ -90,8 +87,6 @@ export class LiveConnection {
   #takeBackTimer: () => void = () => {};
   /** When the next try is due, while there is neither a connection nor a try. */
   #retryAtMs: number | null = null;
-  #seenMs: number;
-  #seenUnixMs: number;
   #checkedMs = Number.NEGATIVE_INFINITY;
   #lostAtMs: number | null = null;
   readonly #onEnd: (end: ConnectionEndedError) => void;
@@ -120,15 +115,10 @@ export class LiveConnection {
     this.symbols = start.symbols;
     this.#onOpen = on.open;
     this.#onEnd = on.end;
-    this.#backoff = new DecorrelatedJitter(parts.random, {
-      firstMs: FIRST_PAUSE_MS,
-      baseMs: BASE_PAUSE_MS,
-      capMs: parts.timing.maxPauseMs,
-      short: parts.endpoints.size,
-    });
-    this.#seenMs = this.#clock.nowMs();
-    this.#seenUnixMs = this.#clock.unixMs();
-    this.#retryAtMs = this.#seenMs;
+    this.#tries = new Tries(parts.endpoints, parts.random, parts.timing.maxPauseMs);
+    const nowMs = this.#clock.nowMs();
+    this.#sleepWatch = new SleepWatch(nowMs, this.#clock.unixMs());
+    this.#retryAtMs = nowMs;
     // Not in this turn: whoever made the connection has it in hand when the first listener is called.
     this.#schedule();
   }
@@ -148,9 +138,7 @@ export class LiveConnection {
     if (this.end !== null || nowMs - this.#checkedMs < CHECK_INTERVAL_MS) return;
     this.#checkedMs = nowMs;
     if (this.#retryAtMs !== null) {
-      const { waitMs } = this.#parts.endpoints.choose(nowMs);
-      const soonMs = nowMs + Math.max(waitMs, this.#parts.random() * FIRST_PAUSE_MS);
-      this.#retryAtMs = Math.min(this.#retryAtMs, soonMs);
+      this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + this.#tries.soonMs(nowMs));
     } else if (this.#current !== null && !this.#current.ended && this.#current.channel.kind === "websocket") {
       this.#beat(this.#current, nowMs);
       this.#current.silence.asked(nowMs);
@@ -178,7 +166,7 @@ export class LiveConnection {
   // --- opening -----------------------------------------------------------------------------------------------
 
   #connect(nowMs: number): void {
-    const { url, waitMs } = this.#parts.endpoints.choose(nowMs);
+    const { url, waitMs } = this.#tries.next(nowMs);
     if (waitMs > 0) {
       this.#retryAtMs = nowMs + waitMs;
       return;
@@ -255,14 +243,12 @@ export class LiveConnection {
   /** What is final here is told again by the old connection's own end, or by the tries that follow it. */
   #postpone(failure: FailedOpening, slot: Slot): void {
     const nowMs = this.#clock.nowMs();
-    const { endpoints, choice } = this.#parts;
     if (slot.cause === "transport") {
-      slot.postpone(nowMs + (choice.nextReturnMs() ?? 0));
+      slot.postpone(nowMs + (this.#parts.choice.nextReturnMs() ?? 0));
       return;
     }
     const decision = failure.decision.kind === "retry" ? failure.decision : RETRY;
-    endpoints.leave(failure.url, this.#notBeforeMs(decision, nowMs));
-    slot.postpone(nowMs + Math.max(this.#backoff.nextMs(), endpoints.choose(nowMs).waitMs));
+    slot.postpone(nowMs + this.#tries.failed(failure.url, decision, nowMs));
   }
 
   /** A browser does not say why an upgrade failed: REST does. */
@@ -284,18 +270,11 @@ export class LiveConnection {
       return;
     }
     const nowMs = this.#clock.nowMs();
-    const { endpoints } = this.#parts;
-    endpoints.leave(url, this.#notBeforeMs(decision, nowMs));
-    const retryInMs = Math.max(this.#backoff.nextMs(), endpoints.choose(nowMs).waitMs);
+    const retryInMs = this.#tries.failed(url, decision, nowMs);
     this.#retryAtMs = nowMs + retryInMs;
     this.#schedule();
     const state = this.last === null ? "connecting" : "reconnecting";
     this.#tellStatus({ state, reason, closeCode, retryInMs });
-  }
-
-  /** `Retry-After`, and up to as long again: those who were told the same do not come back together. */
-  #notBeforeMs(decision: Retry, nowMs: number): number {
-    return decision.afterMs === null ? 0 : nowMs + decision.afterMs * (1 + this.#parts.random());
   }
 
   /** A connection becomes the present one, and its user is told. */
@@ -338,7 +317,7 @@ export class LiveConnection {
 
   #tendOnce(): void {
     const nowMs = this.#clock.nowMs();
-    if (this.#slept(nowMs)) this.#onSlept(nowMs);
+    if (this.#sleepWatch.slept(nowMs, this.#clock.unixMs(), this.#dueMs)) this.#onSlept(nowMs);
     if (this.#retryAtMs !== null && nowMs >= this.#retryAtMs && this.#opening === null) this.#connect(nowMs);
     this.#move(nowMs);
     const live = this.#current;
@@ -377,15 +356,6 @@ export class LiveConnection {
     return Number.isFinite(next) ? next : null;
   }
 
-  /** Whether timers, or the whole machine, stood still since the last look. */
-  #slept(nowMs: number): boolean {
-    const unixMs = this.#clock.unixMs();
-    const unseenMs = unixMs - this.#seenUnixMs - (nowMs - this.#seenMs);
-    this.#seenMs = nowMs;
-    this.#seenUnixMs = unixMs;
-    return unseenMs > SLEPT_MS || (this.#dueMs !== null && nowMs - this.#dueMs > SLEPT_MS);
-  }
-
   #onSlept(nowMs: number): void {
     this.#dueMs = null;
     const live = this.#current;
@@ -407,7 +377,7 @@ export class LiveConnection {
     if (live === null) return;
     if (this.#successor?.ended) {
       this.#successor = null;
-      live.slot?.postpone(nowMs + this.#backoff.nextMs());
+      live.slot?.postpone(nowMs + this.#tries.pauseMs());
     }
     if (this.#opening !== null) return; // its end comes within a limit, and is told
     if (live.ended) {
@@ -431,7 +401,7 @@ export class LiveConnection {
   }
 
   #openBeside(live: LiveChannel, slot: Slot, nowMs: number): void {
-    const { url, waitMs } = this.#parts.endpoints.choose(nowMs);
+    const { url, waitMs } = this.#tries.next(nowMs);
     if (waitMs > 0) {
       slot.postpone(nowMs + waitMs);
       return;
@@ -453,7 +423,7 @@ export class LiveConnection {
         old.superseded = true;
       } else this.#leave(old);
     }
-    this.#backoff.reset();
+    this.#tries.succeeded();
     this.#take(successor);
     this.#again = true;
   }
@@ -468,7 +438,7 @@ export class LiveConnection {
   #lost(live: LiveChannel): void {
     this.#current = null;
     this.#lostAtMs = live.endedAtMs;
-    if (live.endedAtMs - live.openedAtMs >= STABLE_MS) this.#backoff.reset();
+    if (live.endedAtMs - live.openedAtMs >= STABLE_MS) this.#tries.succeeded();
     if (!live.superseded) this.#countClose(live);
     const { closeCode, url, endCode, endReason } = live;
     const superseded = live.superseded || live.attempt < this.#parts.identity.attempt;
@@ -680,7 +650,7 @@ export class LiveConnection {
       deadlineMs: nowMs + deadlineMs,
       transport: live.channel.kind,
     });
-    this.#parts.endpoints.leave(live.url);
+    this.#tries.leave(live.url);
     this.#again = true;
     if (live !== this.#current) return;
     const { podName } = live.frame;
