@@ -65,7 +65,7 @@ def test_error_codes_are_those_of_the_code() -> None:
 def test_every_http_code_but_the_routers_own_is_used_by_an_operation() -> None:
     text = json.dumps(DOCUMENT["paths"])
     of_the_router = {ErrorCode.NOT_FOUND, ErrorCode.METHOD_NOT_ALLOWED}
-    of_later_parts = {ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED}
+    of_later_parts = {ErrorCode.RATE_LIMITED}
     for code, error in PUBLIC_ERRORS.items():
         if error.status is None or error.status == 200 or code in of_the_router | of_later_parts:
             continue
