@@ -109,6 +109,8 @@ async def test_one_that_is_only_a_row_yet_is_starting_in_the_words_of_an_error(
     assert (status, answer["code"]) == (409, "SIMULATOR_NOT_RUNNING")
     assert await sql.fetchval("SELECT status FROM simulator.instances") == "CREATING"
     assert "(status STARTING)" in answer["error"]
+    # The service's end does not wait for what only that pod could stop.
+    await sql.execute("UPDATE session.pods SET dead = TRUE, died_at = now() WHERE pod_id = 'still#1'")
 
 
 async def test_a_simulator_that_lost_its_state_is_an_error(service: Service, api: ApiClient, stalls: Stalls) -> None:
