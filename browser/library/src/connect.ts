@@ -46,6 +46,8 @@ export function connect(options: ConnectOptions): Connection {
   const urls = addresses(options.url);
   const identity = identify(options);
   const tokens = new TokenSource(options.getToken, clock);
+  // Shared: where the connection was lost, REST need not find that out once more, and the other way round.
+  const endpoints = new Endpoints(urls);
   const restParts = { fetch: fetchOf(platform), clock, random, tokens };
   const connection = new ClientConnection(
     {
@@ -54,13 +56,13 @@ export function connect(options: ConnectOptions): Connection {
       tokens,
       identity,
       timing,
-      endpoints: new Endpoints(urls),
+      endpoints,
       choice: new TransportChoice(transportOf(options, platform)),
       view: new ExchangeView(),
       commands: new Commands(),
       counters: newCounters(),
       listeners: options,
-      rest: new FetchRestClient({ ...restParts, endpoints: new Endpoints(urls), timeoutMs: timing.restTimeoutMs }),
+      rest: new FetchRestClient({ ...restParts, endpoints, timeoutMs: timing.restTimeoutMs }),
       explainBy: (url) =>
         new FetchRestClient({
           ...restParts,

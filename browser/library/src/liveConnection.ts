@@ -21,6 +21,7 @@ import type { LiveChannel } from "./liveChannel.ts";
 import { type FailedOpening, Opening, type OpeningParts, type Plan } from "./opening.ts";
 import type { Listeners, Timing } from "./options.ts";
 import type { Clock } from "./platform.ts";
+import { Pulse } from "./pulse.ts";
 import { exchangeData, readFrame, type UnreadableFrame } from "./readFrame.ts";
 import type { RestClient } from "./rest.ts";
 import { SleepWatch } from "./sleepWatch.ts";
@@ -65,7 +66,6 @@ export class LiveConnection {
   /** The present, or the last one. */
   last: LiveChannel | null = null;
   simulator: SimulatorStatus | null = null;
-  quality: Quality = "GOOD";
   end: ConnectionEndedError | null = null;
 
   readonly #parts: LiveParts;
@@ -76,6 +76,7 @@ export class LiveConnection {
   readonly #sleepWatch: SleepWatch;
   readonly #follower: ExchangeFollower;
   readonly #sender: CommandSender;
+  readonly #pulse: Pulse;
   #current: LiveChannel | null = null;
   /** While it moves: connected, and its first data is not there. */
   #successor: LiveChannel | null = null;
@@ -102,6 +103,7 @@ export class LiveConnection {
     this.#counters = parts.counters;
     this.#teller = new Teller(parts.listeners);
     this.#follower = new ExchangeFollower(parts.view, parts.counters, this.#teller);
+    this.#pulse = new Pulse(parts, this.#teller, (live, message) => this.#send(live, message));
     this.#sender = new CommandSender(parts, {
       send: (live, message) => this.#send(live, message),
       reopen: (live, symbols) => {
@@ -123,6 +125,10 @@ export class LiveConnection {
     this.#schedule();
   }
 
+  get quality(): Quality {
+    return this.#pulse.quality;
+  }
+
   /** There is something new to do, such as a command to send. */
   wake(): void {
     this.#tend();
@@ -140,8 +146,7 @@ export class LiveConnection {
     if (this.#retryAtMs !== null) {
       this.#retryAtMs = Math.min(this.#retryAtMs, nowMs + this.#tries.soonMs(nowMs));
     } else if (this.#current !== null && !this.#current.ended && this.#current.channel.kind === "websocket") {
-      this.#beat(this.#current, nowMs);
-      this.#current.silence.asked(nowMs);
+      this.#pulse.ask(this.#current, nowMs);
     }
     this.#tend();
   }
@@ -322,7 +327,7 @@ export class LiveConnection {
     this.#move(nowMs);
     const live = this.#current;
     if (live === null || live.ended) return;
-    this.#listen(live, nowMs);
+    this.#pulse.feel(live, nowMs);
     if (live.ended) {
       this.#again = true;
       return;
@@ -453,36 +458,6 @@ export class LiveConnection {
     closeCodes[code] = (closeCodes[code] ?? 0) + 1;
   }
 
-  /** A heartbeat when it is due, and early where it is silent; given up where it stays so. */
-  #listen(live: LiveChannel, nowMs: number): void {
-    const look = live.mustSpeak ? live.silence.look(nowMs, live.lastHeardMs) : "nothing";
-    if (live.channel.kind === "sse") {
-      if (look !== "nothing") live.abandon(nowMs, "silent for 20 s");
-    } else if (look === "lost") {
-      live.abandon(nowMs, `silent, and no answer within ${this.#parts.timing.silenceLimitMs / 2000} s`);
-    } else if (look === "ask" || nowMs >= live.heartbeats.nextMs) this.#beat(live, nowMs);
-  }
-
-  #beat(live: LiveChannel, nowMs: number): void {
-    const { heartbeats } = live;
-    const timestamp = Math.floor(this.#clock.unixMs());
-    heartbeats.beat(nowMs, timestamp);
-    this.#counters.heartbeats += 1;
-    if (heartbeats.missed > 0) {
-      this.#counters.heartbeatsMissed += 1;
-      if (heartbeats.lost(live.lastHeardMs)) {
-        live.abandon(nowMs, `${heartbeats.missed} heartbeats without an answer`);
-        return;
-      }
-    }
-    const { deviceId } = this.#parts.identity;
-    const sequence = this.#parts.view.position?.sequence ?? null;
-    this.#send(live, { type: "heartbeat", timestamp, deviceId, connectionQuality: this.quality, sequence });
-    if (heartbeats.roundTripMs === null) return;
-    const latencyMs = Math.max(0, Math.round(heartbeats.roundTripMs * 1000) / 1000);
-    this.#send(live, { type: "connection_quality", latencyMs, missedHeartbeats: heartbeats.missed });
-  }
-
   #renewToken(live: LiveChannel, nowMs: number): void {
     if (live.refreshAtMs === null || nowMs < live.refreshAtMs) return;
     live.refreshAtMs = null;
@@ -583,7 +558,7 @@ export class LiveConnection {
         });
         return;
       case "connection_quality_update":
-        this.#judged(live, frame.quality, frame.reconnectRecommended);
+        this.#pulse.judged(frame.quality, frame.reconnectRecommended, live === this.#current);
         return;
       case "pod_terminating":
         this.#onPodTerminating(live, frame, nowMs);
@@ -616,26 +591,10 @@ export class LiveConnection {
   }
 
   #onHeartbeatAck(live: LiveChannel, frame: HeartbeatAckFrame, nowMs: number): void {
-    if (live.heartbeats.answered(nowMs, frame.clientTimestamp)) {
-      this.#counters.roundTripMs = live.heartbeats.roundTripMs;
-      this.quality = frame.connectionQuality;
-      this.#tellQuality(live, frame.reconnectRecommended);
-    }
+    this.#pulse.answered(live, frame, nowMs, live === this.#current);
     if (frame.sessionStatus === "invalid" || !frame.deviceIdValid) {
       this.#finish(new ConnectionEndedError("SESSION_ENDED", "the session is not valid for this device any more"));
     }
-  }
-
-  #judged(live: LiveChannel, quality: Quality, reconnectRecommended: boolean): void {
-    if (quality === this.quality) return;
-    this.quality = quality;
-    this.#tellQuality(live, reconnectRecommended);
-  }
-
-  #tellQuality(live: LiveChannel, reconnectRecommended: boolean): void {
-    if (live !== this.#current) return;
-    const { roundTripMs } = this.#counters;
-    this.#teller.tell("onQuality", { quality: this.quality, reconnectRecommended, roundTripMs });
   }
 
   #onPodTerminating(
