@@ -19,6 +19,15 @@ log = structlog.get_logger(__name__)
 
 KEEPALIVE_EVERY_S = 5.0  # a server that is gone without a word is noticed within this and one command's limit
 _CLOSE_LIMIT_S = 1.0
+# InternalClientError: the driver's own, where the connection broke between two steps of a statement. EOFError likewise.
+_LOST = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
 
 
 class NotificationListener:
@@ -53,7 +62,7 @@ class NotificationListener:
         while True:
             try:
                 connection = await self._connect()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except _LOST as error:
                 failures += 1
                 self._lost(error)
             else:
@@ -89,7 +98,7 @@ class NotificationListener:
                 except TimeoutError:
                     await connection.execute("SELECT 1")
             self._lost(None)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _LOST as error:
             self._lost(error)
         finally:
             await self._close(connection)
@@ -97,7 +106,7 @@ class NotificationListener:
     async def _close(self, connection: asyncpg.Connection[Record]) -> None:
         try:
             await connection.close(timeout=_CLOSE_LIMIT_S)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except _LOST:
             connection.terminate()
 
     def _lost(self, error: BaseException | None) -> None:
