@@ -175,7 +175,7 @@ def message_text(field: str, value: Raw) -> str:
     Its syntax was checked when the body was decoded; what JSON may say and JSONB cannot hold, PostgreSQL says.
     """
     raw = bytes(value)
-    if _MAY_BE_HUGE.search(raw) and any(token[0] != b'"'[0] for token in _TOKENS.findall(raw)):
+    if _LONG_NUMBER.search(raw) and _LONG_NUMBER.search(_outside_strings(raw)):
         raise InvalidRequestError(field, f"holds a number with an exponent beyond {MAX_EXPONENT}")
     try:
         return raw.decode()
@@ -235,13 +235,17 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 # As PostgreSQL writes an instant in UTC, infinity and years before our era included.
 _POSITION = re.compile(r"([0-9.:+\- ]{19,40}(?: BC)?|-?infinity) ([0-9a-f-]{36})")
-_MAY_BE_HUGE = re.compile(rb"[0-9][eE][+-]?[0-9]{4}")
-# Strings whole, so that what looks like a number in one is none; and the numbers that are too large.
-_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[0-9][eE][+-]?0*[1-9][0-9]{3,}')
+_LONG_NUMBER = re.compile(rb"[0-9][eE][+-]?0*[1-9][0-9]{3}")  # with an exponent beyond MAX_EXPONENT
 
 
 def _to_set(field: str, value: Raw | UnsetType) -> str | UnsetType | None:
     return UNSET if value is UNSET else json_text(field, value)
+
+
+def _outside_strings(raw: bytes) -> bytes:
+    """Well-formed JSON without its strings, in which anything may look like a number."""
+    without_escapes = raw.replace(rb"\\", b"").replace(rb"\"", b"")
+    return b'"'.join(without_escapes.split(b'"')[::2])
 
 
 def _raw(text: str | None) -> Raw:
