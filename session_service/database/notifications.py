@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 KEEPALIVE_EVERY_S = 5.0  # a server that is gone without a word is noticed within this and one command's limit
 _CLOSE_LIMIT_S = 1.0
-# InternalClientError: the driver's own, where the connection broke between two steps of a statement. EOFError likewise.
+# InternalClientError: the driver's own, where the connection broke between two steps of a statement.
 _LOST = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -91,7 +91,7 @@ class NotificationListener:
             log.log(logging.INFO if self._away else logging.DEBUG, "notifications_heard", channel=self._channel)
             self._away = False
             self._tell(self._on_connected)
-            while not connection.is_closed():
+            while not (ended.is_set() or connection.is_closed()):
                 try:
                     async with asyncio.timeout(self._keepalive_every_s):
                         await ended.wait()
