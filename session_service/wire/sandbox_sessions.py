@@ -234,7 +234,8 @@ _STATUSES = tuple(status.value for status in InboxStatus)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 # As PostgreSQL writes an instant in UTC, infinity and years before our era included.
-_POSITION = re.compile(r"([0-9.:+\- ]{19,40}(?: BC)?|-?infinity) ([0-9a-f-]{36})")
+_INSTANT = r"[0-9]{4,6}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?\+00(?: BC)?|-?infinity"
+_POSITION = re.compile(rf"({_INSTANT}) ([0-9a-f-]{{36}})")
 _LONG_NUMBER = re.compile(rb"[0-9][eE][+-]?0*[1-9][0-9]{3}")  # with an exponent beyond MAX_EXPONENT
 
 

@@ -175,6 +175,25 @@ def test_any_other_cursor_is_refused(cursor: str) -> None:
         list_query({"cursor": cursor})
 
 
+@pytest.mark.parametrize(
+    "created_at",
+    [
+        "2026-01-02 03:04:05+99",
+        "2026-01-02 03:04:05+01",
+        "2026-01-02 03:04:05-4713",
+        "-4713-01-01 00:00:00+00",
+        "2026-01-02 03:04:05.+00",
+        "2026-01-02T03:04:05+00",
+        "1111111111111111111111",
+        "infinity BC",
+    ],
+)
+def test_a_cursor_that_postgresql_would_not_have_written_is_refused(created_at: str) -> None:
+    page = session_list(SandboxPage((SESSION,), Position(created_at, ID)))
+    with pytest.raises(InvalidRequestError, match=r"^cursor: "):
+        list_query({"cursor": str(page.cursor)})
+
+
 def test_queries_have_their_defaults() -> None:
     query = list_query({})
     assert (query.status, query.parent, query.limit, query.after) == (None, None, 50, None)
