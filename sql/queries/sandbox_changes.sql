@@ -1,10 +1,11 @@
 -- name: sandbox_changes.look
--- Where changes have come to. origin as in named_sessions.look; null on a standby, which may be behind.
+-- Where changes have come to. origin as in named_sessions.look, and with the database's own number: one that was restored
+-- beside the original has its id, and other changes. Null on a standby, which may be behind.
 SELECT pg_current_snapshot()::text AS snapshot, extract(epoch FROM clock_timestamp())::bigint AS at_s,
        CASE WHEN NOT pg_is_in_recovery() THEN
-           concat_ws('-', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), i.database_id)
+           concat_ws('-', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid, i.database_id)
        END AS origin
-FROM session.installation i, pg_control_system() s;
+FROM session.installation i, pg_control_system() s, pg_database d WHERE d.datname = current_database();
 
 -- name: sandbox_changes.between
 -- Changes that snapshot $4 sees and an earlier one does not: of transactions from $1, its xmax, to below $3, the xmax of
