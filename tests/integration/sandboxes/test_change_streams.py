@@ -24,6 +24,7 @@ from session_service.sandboxes.changes import ChangeFollower
 from session_service.telemetry.metrics import Metrics
 from tests.support.change_stream import PATH, ChangeStream
 from tests.support.sandboxes import Sandboxes, put
+from tests.support.servers import TestServers
 from tests.support.service import Service, bearer
 from tests.support.sql import Sql
 from tests.support.waiting import eventually
@@ -146,6 +147,27 @@ async def test_ids_of_the_future_and_of_long_ago(service: Service) -> None:
         stream.last_event_id = changed
         async with stream.open(service.url, resumed=True):
             assert stream.resets == [reason], changed
+
+
+async def test_a_database_restored_on_the_same_server_is_another_history(
+    servers: TestServers, sandboxes: Sandboxes
+) -> None:
+    """The server counts transactions on, and a restored database has the id of the one that it was."""
+    database_id = "SELECT database_id FROM session.installation"
+    stream = ChangeStream()
+    async with stream_server(sandboxes) as (url, _follower), stream.open(url):
+        await stream.saw(await put(await sandboxes.shared()), "pending")
+    restored = await servers.create_database()
+    try:
+        async with Sandboxes(restored) as of_restored:
+            await (await of_restored.owner()).execute(
+                "UPDATE session.installation SET database_id = $1",
+                await (await sandboxes.owner()).fetchval(database_id),
+            )
+            async with stream_server(of_restored) as (url, _follower), stream.open(url, resumed=True):
+                assert stream.resets == ["other_history"]
+    finally:
+        await servers.drop_database(restored)
 
 
 async def test_resumed_over_two_pods_amid_transactions_that_overlap(
