@@ -54,8 +54,8 @@ export class LocalControl {
   }
 
   /** Tells all pods, at once and with every change, until the stream ends (resolves) or breaks off (rejects). */
-  async watchPods(onPods: (pods: readonly LocalPod[]) => void, signal: AbortSignal): Promise<void> {
-    const answer = await this.#call("/pods/events", { headers: { Accept: "text/event-stream" }, signal });
+  async watchPods(onPods: (pods: readonly LocalPod[]) => void): Promise<void> {
+    const answer = await this.#call("/pods/events", { headers: { Accept: "text/event-stream" } });
     if (!answer.body) return;
     const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     const events = new EventStreamReader();

@@ -17,17 +17,15 @@ import { installThemeToggle } from "./view/themeToggle.ts";
 /** Who somebody is in the local run, who has not said otherwise. */
 const LOCAL_USER = "1";
 
-const lasting = keptValues(() => localStorage);
-const ofThisTab = keptValues(() => sessionStorage);
-const notice = new NoticeView();
-
 /** The composition root: everything is made here, once. */
-function openPage(config: PageConfig): void {
+function openPage(config: PageConfig, notice: NoticeView): void {
+  const lasting = keptValues(() => localStorage);
+  const ofThisTab = keptValues(() => sessionStorage);
   const control = config.local && new LocalControl(config.local);
   const urls = config.pods.length > 0 ? pageFirst(config.pods, location.origin) : [location.origin];
   const signOutButton = find("sign-out", HTMLButtonElement);
   const who = find("who", HTMLElement);
-  const pods = control && new PodsPanel(control, ({ words }) => notice.show(words), new AbortController().signal);
+  const pods = control && new PodsPanel(control, ({ words }) => notice.show(words));
   setText(find("version", HTMLElement), config.version);
 
   const desk = new Desk({
@@ -48,8 +46,8 @@ function openPage(config: PageConfig): void {
   signOutButton.addEventListener("click", () => leave(""));
 
   const kept = keptSignIn(ofThisTab) ?? (control ? { kind: "local", user: LOCAL_USER } : { kind: "out" });
-  if (kept.kind === "out") signInView.show(control !== null);
-  else void enter(kept);
+  if (kept.kind === "token" || (kept.kind === "local" && control)) void enter(kept);
+  else signInView.show(control !== null);
 
   async function enter(signIn: SignIn): Promise<void> {
     const identity = identityOf(signIn);
@@ -99,9 +97,11 @@ function localWords(error: LocalControlError): string {
   return error.status === 409 ? "This run does not make its own tokens. Sign in with one of yours." : error.message;
 }
 
-loadPageConfig().then(openPage, () => {
-  notice.show("The service does not answer. Check your network, then try again.", {
-    label: "Try again",
-    run: () => location.reload(),
-  });
-});
+const notice = new NoticeView();
+loadPageConfig().then(
+  (config) => openPage(config, notice),
+  () => {
+    const again = { label: "Try again", run: () => location.reload() };
+    notice.show("The service does not answer. Check your network, then try again.", again);
+  },
+);

@@ -8,15 +8,13 @@ export async function watchPods(
   control: LocalControl,
   onPods: (pods: readonly LocalPod[]) => void,
   onLost: () => void,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!signal.aborted) {
+): Promise<never> {
+  for (;;) {
     try {
-      await control.watchPods(onPods, signal);
+      await control.watchPods(onPods);
     } catch {
       // Whatever broke it off, the next try tells whether it is still so.
     }
-    if (signal.aborted) return;
     onLost();
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }

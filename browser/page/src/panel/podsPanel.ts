@@ -1,5 +1,4 @@
-import type { LocalControl } from "../localControl.ts";
-import { LocalControlError } from "../localControl.ts";
+import { type LocalControl, LocalControlError } from "../localControl.ts";
 import { watchPods } from "../podWatch.ts";
 import { PodsView } from "../view/podsView.ts";
 
@@ -14,7 +13,7 @@ export class PodsPanel {
   readonly #control: LocalControl;
   readonly #view: PodsView;
 
-  constructor(control: LocalControl, onAnswer: (answer: PodAnswer) => void, signal: AbortSignal) {
+  constructor(control: LocalControl, onAnswer: (answer: PodAnswer) => void) {
     this.#control = control;
     this.#view = new PodsView(
       (name) => void this.stop(name).then(onAnswer),
@@ -24,7 +23,6 @@ export class PodsPanel {
       control,
       (pods) => this.#view.draw(pods),
       () => this.#view.lose(),
-      signal,
     );
   }
 
