@@ -123,25 +123,28 @@ class ChangeFollower:
             pass
         self._poked.clear()
         if self._streams:
-            await self._advance()
+            async with self._looking:
+                await self._advance()
 
     async def join(self, last_event_id: str | None) -> tuple[list[bytes], int]:
         """As ``ChangeStream.begin``: the first pieces, and the number of the one that follows them."""
+        try:
+            async with asyncio.timeout(REQUEST_LIMIT_S):  # turns included
+                return await self._join(last_event_id)
+        except TimeoutError:
+            raise DatabaseUnavailableError from None
+
+    async def _join(self, last_event_id: str | None) -> tuple[list[bytes], int]:
         since = None if last_event_id is None else ChangePosition.parse(last_event_id)
-        here = self._position
-        if here is None or (since is not None and since.snapshot.xmax > here.snapshot.xmax):
-            here = await self._advance()
+        here = await self._reach(0 if since is None else since.snapshot.xmax)
         following = self._recent.head  # with `here`: nothing may come between the two
         if last_event_id is None:
             return [position_event(here.event_id)], following
         lost = "unknown_id" if since is None else here.why_not_from(since)
         if since is None or lost is not None:
             return [reset_event(lost or "", here.event_id)], following
-        try:
-            async with asyncio.timeout(REQUEST_LIMIT_S), self._resuming:
-                missed = await self._repository.between(since.snapshot, here.snapshot, self._max_at_once)
-        except TimeoutError:
-            raise DatabaseUnavailableError from None
+        async with self._resuming:
+            missed = await self._repository.between(since.snapshot, here.snapshot, self._max_at_once)
         if missed is None:
             return [reset_event("too_many", here.event_id)], following
         return [*_pieces(since, here, missed), position_event(here.event_id)], following
@@ -160,27 +163,36 @@ class ChangeFollower:
             return b""
         return position_event(self._position.event_id)
 
-    async def _advance(self) -> ChangePosition:
-        """Look, tell the streams what is new, and return where changes have come to."""
+    async def _reach(self, xmax: int) -> ChangePosition:
+        """Where changes have come to, looked up anew where that is not known, or before ``xmax``."""
+        if (here := self._position) is not None and here.snapshot.xmax >= xmax:
+            return here
         async with self._looking:
-            found = await self._repository.look()
-            before = self._position
-            lost = None if before is None else found.why_not_from(before)
-            if before is None:
-                self._position = found
-            elif lost is not None:
-                self._reset(lost, found)
-            elif found.snapshot == before.snapshot:
-                self._position = msgspec.structs.replace(before, at_s=found.at_s)
+            # Of those who come at once the first looks for all.
+            if (here := self._position) is not None and here.snapshot.xmax >= xmax:
+                return here
+            return await self._advance()
+
+    async def _advance(self) -> ChangePosition:
+        """Look, tell the streams what is new, and return where changes have come to. To be called in ``_looking``."""
+        found = await self._repository.look()
+        before = self._position
+        lost = None if before is None else found.why_not_from(before)
+        if before is None:
+            self._position = found
+        elif lost is not None:
+            self._reset(lost, found)
+        elif found.snapshot == before.snapshot:
+            self._position = msgspec.structs.replace(before, at_s=found.at_s)
+        else:
+            changes = await self._repository.between(before.snapshot, found.snapshot, self._max_at_once)
+            if changes is None:
+                self._reset("too_many", found)
             else:
-                changes = await self._repository.between(before.snapshot, found.snapshot, self._max_at_once)
-                if changes is None:
-                    self._reset("too_many", found)
-                else:
-                    self._tell(_pieces(before, found, changes), found)
-            if not self._streams:  # the last one has left meanwhile
-                self._position = None
-            return found
+                self._tell(_pieces(before, found, changes), found)
+        if not self._streams:  # the last one has left meanwhile
+            self._position = None
+        return found
 
     def _reset(self, reason: str, found: ChangePosition) -> None:
         log.warning("sandbox_changes_not_told", reason=reason, streams=self._streams)

@@ -16,7 +16,7 @@ from aiohttp import web
 from session_service import config
 from session_service.api.middleware import error_middleware
 from session_service.api.sandbox_events import SandboxEventHandlers
-from session_service.database.postgres import Postgres
+from session_service.database.postgres import REQUEST_LIMIT_S, Postgres
 from session_service.database.sandbox_changes import SandboxChangeRepository
 from session_service.database.sql_files import load_queries
 from session_service.domain.identity import SCOPE_SANDBOX, Identity
@@ -287,6 +287,22 @@ async def test_an_outage_of_the_database_costs_no_change(service: Service, sandb
             await stream.saw(await put(shared), "pending")
     assert stream.resets == []
     assert len(stream.changes) == 3
+
+
+async def test_a_database_that_does_not_answer_keeps_nobody_waiting_for_the_others(
+    service: Service, sandboxes: Sandboxes
+) -> None:
+    """Each look at it takes its whole time: one after the other, ten would take half a minute."""
+    owner = await sandboxes.owner()
+
+    async def status() -> tuple[int, str]:
+        async with service.http.get(PATH, headers=bearer(scope="sandbox")) as response:
+            return response.status, response.headers.get("Retry-After", "")
+
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE session.installation")
+        async with asyncio.timeout(4 * REQUEST_LIMIT_S):
+            assert set(await asyncio.gather(*(status() for _ in range(10)))) == {(503, "1")}
 
 
 async def test_a_quiet_stream_has_comments_and_positions_and_ends_with_its_token(sandboxes: Sandboxes) -> None:
