@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -10,12 +11,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, WebSocketRoute, expect
 
 from tests.support.local_run import LocalRun
 from tests.support.measured import Measured
 from tests.support.process_faults import frozen
-from tests.support.trading_page import CHANGES_WITHIN_S, TradingPage
+from tests.support.trading_page import CHANGES_WITHIN_S, TradingPage, opened_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -41,6 +42,17 @@ async def test_a_cut_connection_goes_on_where_it_was(trader: TradingPage) -> Non
     await expect(trader.page.locator("#log li[data-kind=recovered]")).to_have_count(1)
     await trader.sequence_is_kept()
     assert trader.complaints == []
+
+
+async def test_the_page_counts_what_the_browser_counts(trader: TradingPage) -> None:
+    """To the number, once nothing comes any more."""
+    await trader.find("cut").click()
+    await trader.counter_reaches("reconnects", 1)
+    await trader.streams()
+    await trader.find("stop-market").click()
+    await trader.page.locator("#market[data-status=STOPPED]").wait_for()
+    await trader.sequence_is_kept()
+    assert await trader.counter("updates") == trader.sockets.updates()
 
 
 async def test_three_pods_killed_in_turn(trader: TradingPage, measured: Measured) -> None:
@@ -119,6 +131,42 @@ async def test_a_network_that_was_away(trader: TradingPage, run: LocalRun, user_
     await trader.streams()
     await trader.sequence_is_kept()
     assert beside_pods_away(trader.complaints) == []
+
+
+@pytest.mark.parametrize(("copies", "counter"), [(0, "gaps"), (2, "duplicates")])
+async def test_what_breaks_the_sequence_is_counted_and_mended(
+    browser: Browser, run: LocalRun, user_id: str, copies: int, counter: str
+) -> None:
+    """The counters are 0 elsewhere since nothing was lost, not since they cannot count."""
+    tampered = Tampering(at_update=20, copies=copies)
+    async with opened_page(browser, "about:blank", user_id=user_id) as trader:
+        await trader.page.route_web_socket(re.compile(r"/ws\?"), tampered.route)
+        await trader.page.goto(run.url)
+        await trader.quotes_come()
+        await trader.counter_reaches(counter, 1)
+        await trader.counter_reaches("snapshots", 2)
+        await trader.streams()
+        counted = {name: await trader.counter(name) for name in ("gaps", "duplicates")}
+        assert counted == {"gaps": 0, "duplicates": 0, counter: 1}
+        await expect(trader.page.locator("#log li[data-kind=notice]")).to_have_count(1)
+
+
+class Tampering:
+    """Between page and pod: one frame of exchange data reaches the page so many times instead of once."""
+
+    def __init__(self, *, at_update: int, copies: int) -> None:
+        self._at_update = at_update
+        self._copies = copies
+        self._frames = 0
+
+    def route(self, page: WebSocketRoute) -> None:
+        pod = page.connect_to_server()
+        pod.on_message(lambda message: self._pass(page, message))
+
+    def _pass(self, page: WebSocketRoute, message: str | bytes) -> None:
+        self._frames += json.loads(message)["type"] == "exchange_data"
+        for _ in range(self._copies if self._frames == self._at_update else 1):
+            page.send(message)
 
 
 async def cut(run: LocalRun, user_id: str, trader: TradingPage) -> None:

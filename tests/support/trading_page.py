@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,8 +107,19 @@ class TradingPage:
         """Wait until the pod runs as another process than this one."""
         await self.page.locator(f"#pods tr[data-pod={pod}]:not([title='{process}'])", has_text="Running").wait_for()
 
+    def _has_counted(self, updates: int) -> Callable[[], Awaitable[bool]]:
+        async def has_counted() -> bool:
+            return self.sockets.updates() >= updates
+
+        return has_counted
+
     async def sequence_is_kept(self) -> None:
         """The page's own counters and an independent count both find neither a gap nor a duplicate."""
+        updates = await self.counter("updates")
+        if self.sockets.established:
+            await eventually(
+                self._has_counted(updates), within_s=CHANGES_WITHIN_S, what="as many updates as the page's"
+            )
         assert self.sockets.violations == []
         assert self.sockets.missing() == []
         counted = {name: await self.counter(name) for name in ("gaps", "duplicates", "snapshots-skipping")}
