@@ -2,12 +2,20 @@
 
 import type { ExchangeData, OrderUpdate, Portfolio, Position, Quote } from "./events.ts";
 
+/** Done orders beyond so many leave the view, the one that was done first first. Open ones all stay. */
+export const MAX_DONE_ORDERS = 1_000;
+
+const OPEN_STATUSES: ReadonlySet<string> = new Set(["NEW", "PARTIALLY_FILLED"]);
+
 /** The position, and the latest of everything up to it. */
 export interface View {
   readonly position: Position | null;
   /** By symbol. */
   readonly quotes: ReadonlyMap<string, Quote>;
-  /** By order id: the last update of each order that the last snapshot held or that came since. */
+  /**
+   * By order id: the last update of each order that the last snapshot held or that came since; of those that are neither
+   * `NEW` nor `PARTIALLY_FILLED` the latest 1,000, as the exchange remembers them.
+   */
   readonly orders: ReadonlyMap<string, OrderUpdate>;
   readonly portfolio: Portfolio | null;
 }
@@ -17,6 +25,8 @@ export class ExchangeView implements View {
   readonly quotes = new Map<string, Quote>();
   readonly orders = new Map<string, OrderUpdate>();
   portfolio: Portfolio | null = null;
+  /** Ids in the order in which they were done. */
+  readonly #done = new Set<string>();
 
   /**
    * Take a frame that kept its own socket's rule; what of it was new, or null.
@@ -41,12 +51,26 @@ export class ExchangeView implements View {
     if (data.snapshot) {
       this.quotes.clear();
       this.orders.clear();
+      this.#done.clear();
       this.portfolio = null;
     }
     for (const quote of data.quotes) this.quotes.set(quote.symbol, quote);
-    for (const update of data.orderUpdates) this.orders.set(update.orderId, update);
+    for (const update of data.orderUpdates) this.#take(update);
     if (data.portfolio !== null) this.portfolio = data.portfolio;
     this.position = { epoch: data.epoch, sequence: data.sequence };
     return data;
+  }
+
+  #take(update: OrderUpdate): void {
+    const { orderId } = update;
+    this.orders.set(orderId, update);
+    this.#done.delete(orderId);
+    if (OPEN_STATUSES.has(update.status)) return;
+    this.#done.add(orderId);
+    for (const oldest of this.#done) {
+      if (this.#done.size <= MAX_DONE_ORDERS) return;
+      this.#done.delete(oldest);
+      this.orders.delete(oldest);
+    }
   }
 }
