@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from session_service.api.http_server import HttpServer
 from session_service.clients.token_signer import sign_token
 from session_service.config import AuthMode, AuthSettings
 from session_service.local.pod import Pod
@@ -34,7 +35,6 @@ LOOK_EVERY_S = 0.25
 COMMENT_EVERY_S = 15.0
 PREFLIGHT_LIFETIME_S = 600
 MAX_BODY_BYTES = 4096
-END_LIMIT_S = 1.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,17 +74,17 @@ class LocalControl:
         self._closing = asyncio.Event()
         address, port = listening.getsockname()
         self._host = f"{address}:{port}"
-        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=END_LIMIT_S)
+        self._server = HttpServer(self._app())
 
     async def start(self) -> None:
         """Serve; what has connected before is answered now."""
-        await self._runner.setup()
-        await web.SockSite(self._runner, self._listening).start()
+        await self._server.setup()
+        await web.SockSite(self._server, self._listening).start()
 
     async def close(self) -> None:
-        """End streams and requests under way, within END_LIMIT_S."""
+        """End streams and requests under way, within ``SHUTDOWN_LIMIT_S`` of the server."""
         self._closing.set()
-        await self._runner.cleanup()
+        await self._server.cleanup()
         await self._loads.close()
 
     def _app(self) -> web.Application:
@@ -94,7 +94,7 @@ class LocalControl:
             [
                 web.post("/token", self._handle_token),
                 web.get("/pods", self._handle_pods),
-                web.get("/pods/events", self._handle_events),
+                web.get("/pods/events", self._handle_events, allow_head=False),
                 web.post("/pods/{name}/stop", self._ending(signal.SIGTERM)),
                 web.post("/pods/{name}/kill", self._ending(signal.SIGKILL)),
             ]

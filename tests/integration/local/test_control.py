@@ -14,9 +14,11 @@ import aiohttp
 import msgspec
 import psutil
 import pytest
+from yarl import URL
 
+from session_service.api.http_server import SHUTDOWN_LIMIT_S
 from session_service.config import AuthMode, AuthSettings
-from session_service.local.control import END_LIMIT_S, LocalControl
+from session_service.local.control import LocalControl
 from session_service.local.pod import Pod
 from session_service.local.pod_loads import PodLoads
 from session_service.local.ports import free_port, listening_socket
@@ -26,6 +28,7 @@ from tests.support.waiting import eventually
 
 WITHIN_S = 60.0
 Table = list[dict[str, Any]]
+Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +206,22 @@ async def test_a_pod_that_is_not_there_cannot_be_ended(control: Control) -> None
 
 
 async def test_the_rest_is_not_found(control: Control) -> None:
-    for method, path in (("GET", "/"), ("GET", "/token"), ("DELETE", "/pods")):
-        status, answer = await control.ask(method, path)
-        assert (status, answer["success"]) == (405 if path != "/" else 404, False)
+    for method, path in (("GET", "/"), ("GET", "/token"), ("DELETE", "/pods"), ("HEAD", "/pods/events")):
+        async with control.http.request(method, f"{control.url}{path}", headers=control.headers) as response:
+            assert response.status == (405 if path != "/" else 404)
+            assert method == "HEAD" or (await response.json())["success"] is False
+
+
+async def test_a_request_that_cannot_be_read_is_repeated_nowhere(tmp_path: Path, capfd: Captured) -> None:
+    async with control_alone(tmp_path) as (control, _alone):
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(control.url).port)
+        writer.write(b"GET /pods HTTP/1.1\r\nX-Local-Control: canary\x00\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+    assert b"canary" not in answer
+    assert b"aiohttp" not in answer
+    assert "canary" not in "".join(capfd.readouterr())
 
 
 @asynccontextmanager
@@ -260,7 +276,7 @@ async def test_who_watches_does_not_hold_up_the_end(tmp_path: Path, stalls: Stal
         assert await stream.content.readline() == b"event: pods\n"
         began_s = time.monotonic()
         await alone.close()
-        assert stalls.took_s(began_s) < 2 * END_LIMIT_S
+        assert stalls.took_s(began_s) < 2 * SHUTDOWN_LIMIT_S
         assert b"STOPPED" in await stream.content.read()  # to the end: it is a whole answer
 
 
