@@ -109,7 +109,8 @@ def _not_built(headers: Mapping[str, str]) -> Callable[[web.Request], Awaitable[
 def _configuration(local_run: LocalRunSettings) -> Callable[[web.Request], Awaitable[web.Response]]:
     """The key of the local control goes only to who asked for this very machine by its address.
 
-    A page whose name was made to point here (DNS rebinding) shares its origin with these answers.
+    A page whose name was made to point here (DNS rebinding) shares its origin with these answers. And one that came
+    over a forwarded port cannot reach the other pods, which take no page of its origin either: it has its own alone.
     """
     pods = local_run.pod_urls
     own_origins = frozenset(loopback_origins(pods))
@@ -117,7 +118,7 @@ def _configuration(local_run: LocalRunSettings) -> Callable[[web.Request], Await
     if local_run.control_url and local_run.control_key:
         control = LocalControl(control_url=local_run.control_url, control_key=local_run.control_key)
     with_control = PageConfiguration(local=control, pods=pods, version=__version__)
-    without = PageConfiguration(local=None, pods=pods, version=__version__)
+    without = PageConfiguration(local=None, pods=(), version=__version__)
 
     async def handle(request: web.Request) -> web.Response:
         asked = serialized_origin("http", request.headers.get("Host", ""))

@@ -17,7 +17,7 @@ class LocalControl(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class PageConfiguration(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """``pods``: their URLs in port order; empty outside the local run, where the page has its own origin only."""
+    """``pods``: their URLs in port order. Empty, and ``local`` None, where the page has its own origin only."""
 
     local: LocalControl | None
     pods: tuple[str, ...]

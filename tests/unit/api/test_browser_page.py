@@ -191,10 +191,10 @@ async def test_the_key_is_given_to_who_asked_for_this_machine(built: Path, host:
 @pytest.mark.parametrize(
     "host", ["evil.example:8080", "evil.example", "127.0.0.1:9999", "127.0.0.1.evil.example:8080"]
 )
-async def test_the_key_is_not_given_to_a_name_that_was_made_to_point_here(built: Path, host: str) -> None:
+async def test_neither_key_nor_pods_are_given_to_another_name(built: Path, host: str) -> None:
     async with client_of(built, IN_A_LOCAL_RUN) as client:
         got = await client.get("/page.json", headers={"Host": host})
-        assert (await got.json())["local"] is None
+        assert await got.json() == {"local": None, "pods": [], "version": __version__}
 
 
 async def test_a_page_that_is_not_built_says_how_to_build_it(tmp_path: Path) -> None:
