@@ -65,8 +65,8 @@ faults: $(VENV)/.dev
 trial: $(VENV)/.dev
 	$(BIN)/python -m scripts.kubernetes_trial
 
-# docs/images/page.png, or SCREENSHOT=…, taken in an installed Chromium of a local run in which somebody trades.
-SCREENSHOT ?= docs/images/page.png
+# docs/images/page.svg, or SCREENSHOT=…, drawn by an installed Chromium from a local run in which somebody trades.
+SCREENSHOT ?= docs/images/page.svg
 screenshot: $(VENV)/.dev browser
 	$(BIN)/python -m scripts.screenshot "$(SCREENSHOT)"
 
