@@ -65,6 +65,14 @@ export class CommandSender {
     }
   }
 
+  /** What was asked of an event stream was refused: there will be no other one for it. */
+  refuse(live: LiveChannel, error: ServiceError): void {
+    const { commands } = this.#parts;
+    for (const command of commands.sentOver(live)) {
+      if (needsNewStream(command.message)) commands.failed(command, error);
+    }
+  }
+
   #sendBeside(live: LiveChannel, command: Command): void {
     const { message } = command;
     if (needsNewStream(message)) {

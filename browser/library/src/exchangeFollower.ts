@@ -33,7 +33,8 @@ export class ExchangeFollower {
     return !checker.broken;
   }
 
-  apply(data: ExchangeData, nowMs: number): void {
+  /** Whether there was something new in it. */
+  apply(data: ExchangeData, nowMs: number): boolean {
     const counters = this.#counters;
     counters.frames += 1;
     this.#endPause(nowMs);
@@ -41,7 +42,7 @@ export class ExchangeFollower {
     const applied = this.#view.apply(data);
     if (applied === null) {
       counters.overlapped += 1;
-      return;
+      return false;
     }
     if (applied.snapshot) {
       counters.snapshots += 1;
@@ -52,6 +53,7 @@ export class ExchangeFollower {
       counters.orderUpdates += applied.orderUpdates.length;
     }
     this.#teller.tell("onExchangeData", applied);
+    return true;
   }
 
   /** A connection took the place of another, after a pause without any. */

@@ -15,7 +15,7 @@ const STREAM_SPEAKS_WITHIN_MS = 20_000;
 const DEFAULT_MESSAGES_PER_SECOND = 20;
 const DEFAULT_MESSAGE_BURST = 40;
 
-/** How a channel came to be. `stated`: the position that was said. */
+/** How a channel came to be. `stated`: the position that was said; `symbols`: the filter. */
 export interface Opened {
   readonly channel: Channel;
   readonly frame: ConnectedFrame;
@@ -23,6 +23,7 @@ export interface Opened {
   readonly attempt: number;
   readonly token: string;
   readonly stated: Position | null;
+  readonly symbols: readonly string[];
   readonly cause: ReconnectCause;
   readonly nowMs: number;
   readonly unixMs: number;
@@ -40,6 +41,8 @@ export class LiveChannel {
   readonly attempt: number;
   readonly cause: ReconnectCause;
   readonly stated: Position | null;
+  /** The filter that it was opened under. */
+  readonly symbols: readonly string[];
   readonly openedAtMs: number;
   readonly checker: SequenceChecker;
   readonly heartbeats: Heartbeats;
@@ -52,6 +55,8 @@ export class LiveChannel {
   refreshAtMs: number | null;
   /** When a snapshot was asked for, to mend the sequence. */
   mendAskedMs: number | null = null;
+  /** The last snapshot was behind what was known by then, and another one is needed. */
+  snapshotMissed = false;
   /** When a command may go that had to wait. */
   sendAtMs: number | null = null;
   slot: Slot | null = null;
@@ -71,6 +76,7 @@ export class LiveChannel {
     this.attempt = opened.attempt;
     this.cause = opened.cause;
     this.stated = opened.stated;
+    this.symbols = opened.symbols;
     this.token = opened.token;
     this.openedAtMs = nowMs;
     this.lastHeardMs = nowMs;

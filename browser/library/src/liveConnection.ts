@@ -7,11 +7,11 @@
 import { refreshAgainInMs, refreshInMs, type TokenSource } from "./accessToken.ts";
 import type { ChannelEnd } from "./channel.ts";
 import { type ClientIdentity, newId } from "./clientIdentity.ts";
-import { ABNORMAL_CLOSURE, afterClose, RETRY } from "./closeCodes.ts";
+import { ABNORMAL_CLOSURE, afterClose, type Final, RETRY } from "./closeCodes.ts";
 import { CommandSender } from "./commandSender.ts";
 import type { Commands } from "./commands.ts";
 import type { Endpoints } from "./endpoints.ts";
-import { ConnectionEndedError } from "./errors.ts";
+import { ConnectionEndedError, ServiceError } from "./errors.ts";
 import type { ConnectionStatus, ExchangeData, Quality, SimulatorState, SimulatorStatus } from "./events.ts";
 import { ExchangeFollower } from "./exchangeFollower.ts";
 import type { ExchangeView } from "./exchangeView.ts";
@@ -252,8 +252,21 @@ export class LiveConnection {
       slot.postpone(nowMs + (this.#parts.choice.nextReturnMs() ?? 0));
       return;
     }
+    const live = this.#current;
+    if (slot.cause === "refresh" && failure.decision.kind === "final" && live?.slot === slot) {
+      this.#keepStream(live, failure.decision);
+      return;
+    }
     const decision = failure.decision.kind === "retry" ? failure.decision : RETRY;
     slot.postpone(nowMs + this.#tries.failed(failure.url, decision, nowMs));
+  }
+
+  /** There is no stream as it was asked for, such as under another filter: the one that is there goes on as it is. */
+  #keepStream(live: LiveChannel, { code, reason }: Final): void {
+    this.symbols = live.symbols;
+    live.slot = null;
+    this.#planReturn(live);
+    this.#sender.refuse(live, new ServiceError(code, reason));
   }
 
   /** A browser does not say why an upgrade failed: REST does. */
@@ -299,6 +312,15 @@ export class LiveConnection {
     if (before !== null) this.#teller.tell("onReconnected", { ...live.asEvent, pauseMs, cause: live.cause });
     this.#simulatorIs(live.frame.simulatorStatus);
     if (before !== null && live.cause === "refresh") this.#sender.answerByStream(before);
+    if (!sameFilter(live.symbols, this.symbols)) this.#changeFilter(live);
+  }
+
+  /** The filter became another one after this connection was asked for, on the one before it. */
+  #changeFilter(live: LiveChannel): void {
+    if (this.end !== null) return; // a listener may have closed it
+    const { symbols } = this;
+    if (live.channel.kind === "websocket") this.#send(live, { type: "subscribe", requestId: newId(), symbols });
+    else this.#askForSnapshot(live);
   }
 
   // --- what is due -------------------------------------------------------------------------------------------
@@ -493,8 +515,13 @@ export class LiveConnection {
     }
     if (live.mendAskedMs !== null && nowMs < live.mendAskedMs + SNAPSHOT_LIMIT_MS) return;
     live.mendAskedMs = nowMs;
+    this.#askForSnapshot(live);
+  }
+
+  #askForSnapshot(live: LiveChannel): void {
     if (live.channel.kind === "websocket") this.#send(live, { type: "request_full_refresh", requestId: newId() });
-    else if (live.slot === null || live.slot.cause === "transport") live.slot = this.#slotNow(nowMs, "refresh", true);
+    else if (live.slot === null || live.slot.cause === "transport")
+      live.slot = this.#slotNow(this.#clock.nowMs(), "refresh", true);
     this.#again = true;
   }
 
@@ -587,7 +614,19 @@ export class LiveConnection {
     }
     if (live === this.#successor) this.#switch(live);
     if (this.end !== null) return; // a listener may have closed it
-    this.#follower.apply(data, nowMs);
+    const applied = this.#follower.apply(data, nowMs);
+    if (data.snapshot) live.snapshotMissed = !applied;
+    else if (live.snapshotMissed) this.#askAgain(live, data);
+  }
+
+  /**
+   * Its snapshot was behind what another connection had brought. It would have changed no number, but only a snapshot
+   * tells of another filter: another one is asked for once this connection has caught up.
+   */
+  #askAgain(live: LiveChannel, data: ExchangeData): void {
+    if (this.end !== null || data.sequence < (this.#parts.view.position?.sequence ?? 0)) return;
+    live.snapshotMissed = false;
+    this.#askForSnapshot(live);
   }
 
   #onHeartbeatAck(live: LiveChannel, frame: HeartbeatAckFrame, nowMs: number): void {
@@ -657,4 +696,8 @@ export class LiveConnection {
     this.#tellStatus({ state: "closed", reason: end.reason, closeCode: end.closeCode, retryInMs: null });
     if (end.code !== "CLIENT_CLOSED") this.#teller.tell("onEnd", end);
   }
+}
+
+function sameFilter(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((symbol, at) => symbol === other[at]);
 }

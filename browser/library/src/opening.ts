@@ -153,7 +153,7 @@ export class Opening {
       const { clock, silenceLimitMs } = this.#parts;
       this.#over = true;
       this.#takeBackLimit();
-      const { url, stated, cause } = this.#plan;
+      const { url, stated, symbols, cause } = this.#plan;
       this.#live = new LiveChannel({
         channel: this.#channel,
         frame,
@@ -161,6 +161,7 @@ export class Opening {
         attempt: this.#attempt,
         token: this.#token,
         stated,
+        symbols,
         cause,
         nowMs: clock.nowMs(),
         unixMs: clock.unixMs(),
