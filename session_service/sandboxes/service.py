@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
+from session_service.aiokit.turns import Turns
 from session_service.database.postgres import REQUEST_LIMIT_S
 from session_service.database.sandbox_sessions import SandboxSessionRepository
 from session_service.domain.inbox import InboxStatus
@@ -38,6 +39,7 @@ class SandboxSessionService:
         self._metrics = metrics
         self._clock = clock
         self._connections = asyncio.Semaphore(_CONNECTIONS)
+        self._writes: Turns[str] = Turns()  # by session
         self._looking = asyncio.Lock()
         self._look_at_s = clock() + LOOK_EVERY_S
         self._releases: set[asyncio.Task[None]] = set()
@@ -76,7 +78,7 @@ class SandboxSessionService:
 
     async def change(self, session_id: str, change: SandboxChange) -> SandboxSession:
         """Set fields. Raises SessionNotFoundError."""
-        async with self._turn():
+        async with self._turn(session_id):
             if change == SandboxChange():
                 return await self._repository.get(session_id)
             changed = await self._repository.change(session_id, change)
@@ -85,13 +87,13 @@ class SandboxSessionService:
 
     async def delete(self, session_id: str) -> None:
         """Delete a session; its children lose their parent. Raises SessionNotFoundError."""
-        async with self._turn():
+        async with self._turn(session_id):
             await self._repository.delete(session_id)
         self._count("delete")
 
     async def append(self, session_id: str, message: str) -> SandboxSession:
         """Add a message; of two at once both stay. Raises SessionNotFoundError."""
-        async with self._turn():
+        async with self._turn(session_id):
             appended = await self._repository.append(session_id, message)
         self._count("append")
         return appended
@@ -115,21 +117,21 @@ class SandboxSessionService:
 
     async def extend(self, session_id: str, claim: str, visibility_s: float) -> SandboxSession:
         """The claim lasts for ``visibility_s`` from now on. Raises ClaimLostError."""
-        async with self._turn():
+        async with self._turn(session_id):
             extended = await self._repository.extend(session_id, claim, visibility_s)
         self._count("extend")
         return extended
 
     async def complete(self, session_id: str, claim: str, messages: str | None) -> SandboxSession:
         """The work is done; ``messages`` replace the session's, None leaves them. Raises ClaimLostError."""
-        async with self._turn():
+        async with self._turn(session_id):
             completed = await self._repository.complete(session_id, claim, messages)
         self._count("complete")
         return completed
 
     async def fail(self, session_id: str, claim: str, error: str | None, *, retry: bool) -> SandboxSession:
         """The work was not done: pending again after a back-off, or failed. Raises ClaimLostError."""
-        async with self._turn():
+        async with self._turn(session_id):
             failed = await self._repository.fail(session_id, claim, error, retry=retry)
         self._count("fail")
         return failed
@@ -185,13 +187,15 @@ class SandboxSessionService:
         self._metrics.operations_total.labels(f"sandbox_{operation}").inc()
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, written: str | None = None) -> AsyncIterator[None]:
         """One of few connections; with what is made of it, it has the time of one call to PostgreSQL.
 
-        Raises DatabaseUnavailableError.
+        Of writes to one session, ``written``, one at a time has one: they would only wait for each other, and where
+        somebody else holds the row, with all connections. Raises DatabaseUnavailableError.
         """
+        alone = nullcontext() if written is None else self._writes.of(written)
         try:
-            async with asyncio.timeout(REQUEST_LIMIT_S), self._connections:
+            async with asyncio.timeout(REQUEST_LIMIT_S), alone, self._connections:
                 yield
         except TimeoutError:
             raise DatabaseUnavailableError from None

@@ -52,6 +52,18 @@ async def sql(database: Database) -> AsyncIterator[Sql]:
     await connection.close()
 
 
+async def waits_for_lock(sql: Sql, query: str) -> bool:
+    """Whether a statement in which ``query`` occurs does."""
+    await sql.execute("SELECT pg_stat_clear_snapshot()")  # within a transaction it would see what it saw first
+    return bool(
+        await sql.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ $1"
+            " AND datname = current_database()",
+            query,
+        )
+    )
+
+
 async def waiters(pod: Service, number: int) -> None:
     """Return when so many requests wait on this pod."""
 
@@ -179,14 +191,6 @@ async def test_what_is_claimed_when_its_client_has_left_is_put_back(pods: list[S
     client = SandboxClient(pods[0])
     made = await client.create()
 
-    async def is_asked_for() -> bool:
-        return bool(
-            await sql.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'session_claim'"
-                " AND datname = current_database()"
-            )
-        )
-
     async def is_put_back() -> bool:
         return await metric_total(pods[0], "session_operations_total", operation="sandbox_release") > 0
 
@@ -194,7 +198,7 @@ async def test_what_is_claimed_when_its_client_has_left_is_put_back(pods: list[S
         async with sql.transaction():
             await sql.execute("LOCK TABLE session")
             call = asyncio.ensure_future(client.claim("leaves", visibilitySeconds=600))
-            while not call.done() and not await is_asked_for():
+            while not call.done() and not await waits_for_lock(sql, "session_claim"):
                 await asyncio.sleep(POLL_S)
             has_left = call.cancel()  # not where the pod gave up waiting for the lock before
             await asyncio.gather(call, return_exceptions=True)
@@ -243,3 +247,21 @@ async def test_two_moves_that_would_make_a_ring_are_not_both_made(pods: list[Ser
             clients[1].call("PATCH", f"/{other}", json={"parent": one}),
         )
         assert sorted(status for status, _body in answers) == [200, 400]
+
+
+async def test_a_row_that_somebody_holds_keeps_nobody_from_the_others(pods: list[Service], sql: Sql) -> None:
+    """Each call that waits for it has a connection, and there are few."""
+    client = SandboxClient(pods[0])
+    held = await client.create(inbox_status=None)
+    async with sql.transaction():
+        await sql.execute("SELECT FROM session WHERE id = $1 FOR UPDATE", held["id"])
+        calls = [
+            asyncio.ensure_future(client.call("PATCH", f"/{held['id']}", json={"messages": 1})) for _ in range(12)
+        ]
+
+        async def one_waits() -> bool:
+            return await waits_for_lock(sql, "UPDATE public.session")
+
+        await eventually(one_waits, within_s=20, what="a call that waits for the row")
+        assert await client.claim() is None
+        assert {status for status, _ in await asyncio.gather(*calls)} == {503}
