@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from session_service.database.postgres import Postgres, Record
 from session_service.database.sql_files import Queries
 from session_service.domain.inbox import InboxStatus
-from session_service.domain.sandbox_session import Position, SandboxChange, SandboxPage, SandboxSession
+from session_service.domain.sandbox_session import FieldChanges, Position, SandboxPage, SandboxSession
 from session_service.errors import SessionNotFoundError
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of content: what a page has beyond it is in the next one
@@ -53,7 +53,7 @@ class SandboxSessionRepository:
             self._queries["sandbox_sessions.children"], "list_sandbox_children", session_id, depth, limit
         )
 
-    async def change(self, session_id: str, change: SandboxChange) -> SandboxSession:
+    async def change(self, session_id: str, change: FieldChanges) -> SandboxSession:
         """Set fields. Raises SessionNotFoundError."""
         return await self._one(
             self._queries["sandbox_sessions.change"],

@@ -45,7 +45,7 @@ class SandboxPage(msgspec.Struct, frozen=True):
     next: Position | None
 
 
-class SandboxChange(msgspec.Struct, frozen=True, kw_only=True):
+class FieldChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What to set; null is a value, and a field that is UNSET stays as it is."""
 
     messages: str | msgspec.UnsetType | None = msgspec.UNSET

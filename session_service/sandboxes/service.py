@@ -10,7 +10,7 @@ from session_service.aiokit.turns import Turns
 from session_service.database.postgres import REQUEST_LIMIT_S
 from session_service.database.sandbox_sessions import SandboxSessionRepository
 from session_service.domain.inbox import InboxStatus
-from session_service.domain.sandbox_session import Position, SandboxChange, SandboxPage, SandboxSession
+from session_service.domain.sandbox_session import FieldChanges, Position, SandboxPage, SandboxSession
 from session_service.errors import DatabaseUnavailableError, SessionServiceError
 from session_service.sandboxes.inbox_listener import InboxListener
 from session_service.telemetry.metrics import Metrics
@@ -76,10 +76,10 @@ class SandboxSessionService:
         async with self._turn():
             return await self._repository.children(session_id, depth, MAX_CHILDREN)
 
-    async def change(self, session_id: str, change: SandboxChange) -> SandboxSession:
+    async def change(self, session_id: str, change: FieldChanges) -> SandboxSession:
         """Set fields. Raises SessionNotFoundError."""
         async with self._turn(session_id):
-            if change == SandboxChange():
+            if change == FieldChanges():
                 return await self._repository.get(session_id)
             changed = await self._repository.change(session_id, change)
         self._count("change")

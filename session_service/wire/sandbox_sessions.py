@@ -23,8 +23,8 @@ from session_service.domain.sandbox_session import (
     MAX_DEPTH,
     MAX_WORKER_LENGTH,
     SHORTEST_VISIBILITY_S,
+    FieldChanges,
     Position,
-    SandboxChange,
     SandboxPage,
     SandboxSession,
 )
@@ -78,9 +78,9 @@ class ChangedSandboxSession(SandboxBody, frozen=True, kw_only=True):
     parent: UUID | UnsetType | None = UNSET
     inbox_status: InboxStatus | UnsetType | None = UNSET
 
-    def to_change(self) -> SandboxChange:
+    def to_change(self) -> FieldChanges:
         """Raises InvalidRequestError."""
-        return SandboxChange(
+        return FieldChanges(
             messages=_to_set("messages", self.messages),
             inbox_status=self.inbox_status,
             sbx_config=_to_set("sbx_config", self.sbx_config),

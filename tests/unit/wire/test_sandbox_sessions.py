@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from session_service.domain.inbox import InboxStatus
-from session_service.domain.sandbox_session import Position, SandboxChange, SandboxPage, SandboxSession
+from session_service.domain.sandbox_session import FieldChanges, Position, SandboxPage, SandboxSession
 from session_service.errors import InvalidRequestError
 from session_service.wire.rest import decode_body
 from session_service.wire.sandbox_sessions import (
@@ -98,13 +98,13 @@ def test_a_new_session_is_pending_unless_it_says_otherwise() -> None:
 
 def test_absent_and_null_differ_in_a_change() -> None:
     decoder = msgspec.json.Decoder(ChangedSandboxSession)
-    assert decode_body(decoder, b"{}").to_change() == SandboxChange()
+    assert decode_body(decoder, b"{}").to_change() == FieldChanges()
     nulls = b'{"messages": null, "inbox_status": null, "sbx_config": null, "parent": null}'
-    assert decode_body(decoder, nulls).to_change() == SandboxChange(
+    assert decode_body(decoder, nulls).to_change() == FieldChanges(
         messages=None, inbox_status=None, sbx_config=None, parent=None
     )
     some = f'{{"messages": [ 1 ], "inbox_status": "failed", "parent": "{ID.upper()}"}}'
-    assert decode_body(decoder, some.encode()).to_change() == SandboxChange(
+    assert decode_body(decoder, some.encode()).to_change() == FieldChanges(
         messages="[ 1 ]", inbox_status=InboxStatus.FAILED, parent=ID
     )
 
