@@ -1,4 +1,4 @@
-"""``GET /api/v1/sandbox-sessions/events``: its events, encoded (docs/sandbox-sessions.md, "Events over HTTP")."""
+"""``GET /api/v1/sandbox-sessions/events``: its events, encoded (docs/sandbox-sessions.md, "Following changes over HTTP")."""
 
 from __future__ import annotations
 
