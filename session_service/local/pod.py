@@ -62,6 +62,11 @@ class Pod:
     def pid(self) -> int:
         return self._running().pid
 
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether somebody has ended the present process on purpose (``tell_to_end``)."""
+        return self._was_told_to_end
+
     async def start(self) -> None:
         """Start the process; it is not ready yet."""
         self._was_ready = self._was_told_to_end = False

@@ -31,7 +31,7 @@ from session_service.local.options import (
     pod_environ,
     pod_name,
 )
-from session_service.local.pod import START_ATTEMPTS, Pod, PodStartError
+from session_service.local.pod import EXIT_CONFIGURATION, START_ATTEMPTS, Pod, PodStartError
 from session_service.local.ports import LOOPBACK, listening_socket
 from session_service.local.postgres import EmbeddedPostgres
 from session_service.local.valkey import EmbeddedValkey
@@ -264,13 +264,19 @@ class Supervisor:
         await self._control.start()
 
     async def _bring_up(self, pod: Pod) -> None:
-        """Until the pod is ready. A wrong configuration does not get better by trying again; anything else may."""
-        for attempt in range(1, START_ATTEMPTS + 1):
+        """Until the pod is ready. A wrong configuration does not get better by trying again; anything else may.
+
+        A pod that was ended over the local control has not failed.
+        """
+        failures = 0
+        while True:
             try:
                 await pod.until_ready()
             except PodStartError as error:
-                if error.exit_code == 2 or attempt == START_ATTEMPTS:
-                    raise
+                if not pod.was_told_to_end:
+                    failures += 1
+                    if error.exit_code == EXIT_CONFIGURATION or failures == START_ATTEMPTS:
+                        raise
                 self._console.attention(str(error))
             else:
                 self._console.step(f"{pod.name} on {pod.url}")

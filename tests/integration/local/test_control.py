@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,8 +19,9 @@ from yarl import URL
 
 from session_service.api.http_server import SHUTDOWN_LIMIT_S
 from session_service.config import AuthMode, AuthSettings
+from session_service.errors import ConfigurationError
 from session_service.local.control import LocalControl
-from session_service.local.pod import Pod
+from session_service.local.pod import START_ATTEMPTS, Pod
 from session_service.local.pod_loads import PodLoads
 from session_service.local.ports import free_port, listening_socket
 from tests.support.local_process import Run, free_ports
@@ -198,6 +200,50 @@ async def test_a_pod_that_was_ended_comes_back_and_whoever_watches_sees_it(contr
     assert not psutil.pid_exists(before["pid"])
     async with control.http.get(f"{before['url']}/readiness") as response:
         assert response.status == 200
+
+
+async def test_pods_that_are_ended_while_the_run_starts_do_not_end_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    starting = Run(tmp_path_factory.mktemp("starting") / "data", port=free_ports(1))
+    try:
+        async with aiohttp.ClientSession() as http:
+            pids = {await first_pid(starting)}
+            control = of_pod(http, psutil.Process(*pids))
+
+            async def is_ended_as_often_as_it_may_fail() -> bool:
+                pod = (await control.table())[0]
+                if pod["status"] == "STARTING" and (await control.ask("POST", "/pods/pod-1/kill"))[0] == 202:
+                    pids.add(pod["pid"])
+                return len(pids) > START_ATTEMPTS
+
+            await eventually(
+                is_ended_as_often_as_it_may_fail, within_s=WITHIN_S, what="the pod is ended often enough"
+            )
+        starting.ready()
+        assert starting.end() == 0
+    finally:
+        starting.close()
+
+
+async def first_pid(run: Run) -> int:
+    """The process of a run's first pod, as soon as the run tells of it."""
+    found: list[int] = []
+
+    async def is_told() -> bool:
+        with contextlib.suppress(ConfigurationError):
+            found.append(run.description().pods[0].pid)
+        return bool(found)
+
+    await eventually(is_told, within_s=WITHIN_S, what="the first pod has a process")
+    return found[0]
+
+
+def of_pod(http: aiohttp.ClientSession, process: psutil.Process) -> Control:
+    """The control as the pod is told of it, which need not answer yet."""
+    told = process.environ()
+    local = {"controlUrl": told["LOCAL_CONTROL_URL"], "controlKey": told["LOCAL_CONTROL_KEY"]}
+    return Control(http, {"pods": told["LOCAL_POD_URLS"].split(","), "local": local})
 
 
 async def test_a_pod_that_is_not_there_cannot_be_ended(control: Control) -> None:
