@@ -49,20 +49,32 @@ export function subprotocols(token: string): readonly string[] {
 export class TokenSource {
   readonly #getToken: GetToken;
   readonly #clock: Clock;
+  /** How far this machine's clock is ahead of the service's, as far as is known. */
+  #aheadMs = 0;
 
   constructor(getToken: GetToken, clock: Clock) {
     this.#getToken = getToken;
     this.#clock = clock;
   }
 
+  /** The service's time of day: its clock decides when a token has expired, and this machine's may be hours off. */
+  unixMs(): number {
+    return this.#clock.unixMs() - this.#aheadMs;
+  }
+
+  /** A frame that was just sent says what time it is there; what is no number says nothing. */
+  serviceTime(unixMs: number): void {
+    if (Number.isFinite(unixMs)) this.#aheadMs = this.#clock.unixMs() - unixMs;
+  }
+
   /**
-   * One that has expired by this machine's clock is asked for once more, as `expired`: a cache may have slept with the
+   * One that has expired by the clock is asked for once more, as `expired`: a cache may have slept with the
    * page. Rejects with what `getToken` does, and with TypeError for what is no token.
    */
   async get(why: TokenReason): Promise<string> {
     const token = await this.#ask(why);
     const expiry = expiryMs(token);
-    return expiry !== null && expiry <= this.#clock.unixMs() ? this.#ask("expired") : token;
+    return expiry !== null && expiry <= this.unixMs() ? this.#ask("expired") : token;
   }
 
   async #ask(why: TokenReason): Promise<string> {

@@ -26,6 +26,7 @@ export interface Opened {
   readonly symbols: readonly string[];
   readonly cause: ReconnectCause;
   readonly nowMs: number;
+  /** By the service's clock. */
   readonly unixMs: number;
   readonly silenceLimitMs: number;
 }

@@ -484,7 +484,7 @@ export class LiveConnection {
     if (live.refreshAtMs === null || nowMs < live.refreshAtMs) return;
     live.refreshAtMs = null;
     const again = (token: string): void => {
-      live.refreshAtMs = this.#clock.nowMs() + refreshAgainInMs(token, this.#clock.unixMs());
+      live.refreshAtMs = this.#clock.nowMs() + refreshAgainInMs(token, this.#parts.tokens.unixMs());
       this.#tend();
     };
     this.#parts.tokens.get("refresh").then(
@@ -500,7 +500,7 @@ export class LiveConnection {
   #handOver(live: LiveChannel, token: string): void {
     const nowMs = this.#clock.nowMs();
     live.token = token;
-    const refreshMs = refreshInMs(token, this.#clock.unixMs());
+    const refreshMs = refreshInMs(token, this.#parts.tokens.unixMs());
     live.refreshAtMs = refreshMs === null ? null : nowMs + refreshMs;
     if (live.channel.kind === "websocket") this.#send(live, { type: "authenticate", token });
     else if (live.slot === null || live.slot.cause === "transport") live.slot = this.#slotNow(nowMs, "token");

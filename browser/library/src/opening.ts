@@ -150,7 +150,8 @@ export class Opening {
       this.#code = frame.type === "session_ended" ? "SESSION_ENDED" : "CONNECTION_REPLACED";
       this.#message = frame.reason;
     } else if (frame?.type === "connected") {
-      const { clock, silenceLimitMs } = this.#parts;
+      const { clock, tokens, silenceLimitMs } = this.#parts;
+      tokens.serviceTime(frame.timestamp);
       this.#over = true;
       this.#takeBackLimit();
       const { url, stated, symbols, cause } = this.#plan;
@@ -164,7 +165,7 @@ export class Opening {
         symbols,
         cause,
         nowMs: clock.nowMs(),
-        unixMs: clock.unixMs(),
+        unixMs: tokens.unixMs(),
         silenceLimitMs,
       });
       this.#listener.opened(this.#live);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { CommandTimeoutError, ConnectionEndedError, ServiceError } from "../src/errors.ts";
-import { settle } from "./support/fakeClock.ts";
+import { START_UNIX_MS, settle } from "./support/fakeClock.ts";
 import { order } from "./support/fakeService.ts";
 import { record, tokenUntil } from "./support/recorded.ts";
 
@@ -77,6 +77,34 @@ describe("the first connection", () => {
     await clock.advance(0);
     expect(why).toEqual(["connect", "expired"]);
     expect(service.last.protocols[1]).toBe("bearer.ZnJlc2g");
+  });
+});
+
+describe("a page whose clock is wrong", () => {
+  it.each([600_000, -600_000])("renews its token by the service's clock: %d ms ahead", async (aheadMs) => {
+    const start = START_UNIX_MS - aheadMs;
+    let asked = 0;
+    const getToken = (): string => {
+      asked += 1;
+      return tokenUntil(start + asked * 300_000, String(asked));
+    };
+    const { service, clock, begin } = record({ getToken }, { aheadMs });
+    const socket = await begin();
+    const askedToOpen = asked;
+    await clock.advance(1);
+    for (let second = 1; second <= 200; second += 1) {
+      socket.update(7, 10 + second);
+      await clock.advance(1_000);
+    }
+    expect(service.sockets).toHaveLength(1);
+    expect(asked).toBe(askedToOpen);
+    for (let second = 201; second <= 800; second += 1) {
+      socket.update(7, 10 + second);
+      await clock.advance(1_000);
+    }
+    expect(asked - askedToOpen).toBeGreaterThan(0);
+    expect(asked - askedToOpen).toBeLessThan(5);
+    expect(socket.messages("authenticate")).toHaveLength(asked - askedToOpen);
   });
 });
 

@@ -9,7 +9,7 @@ interface Timer {
 
 /** More than any test needs: a timer that is due again and again at one instant is a fault. */
 const MAX_HAPPENED = 20_000;
-const START_UNIX_MS = 1_795_168_800_000;
+export const START_UNIX_MS = 1_795_168_800_000;
 
 export class FakeClock implements Clock {
   #nowMs = 1_000;

@@ -1,5 +1,6 @@
 /** The service over HTTP, moved by hand: REST answers by route, event streams that a test writes to. */
 
+import { START_UNIX_MS } from "./fakeClock.ts";
 import type { Said } from "./fakeService.ts";
 
 export interface Asked {
@@ -24,7 +25,7 @@ export class FakeStream {
   }
 
   say(frame: Said): void {
-    this.text(`event: ${frame.type}\ndata: ${JSON.stringify({ ...frame, timestamp: 1 })}\n\n`);
+    this.text(`event: ${frame.type}\ndata: ${JSON.stringify({ ...frame, timestamp: START_UNIX_MS })}\n\n`);
   }
 
   text(text: string): void {

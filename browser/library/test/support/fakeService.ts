@@ -15,12 +15,14 @@ export class FakeSocket {
   readonly protocols: readonly string[];
   readonly sent: Record<string, unknown>[] = [];
   readonly #listener: SocketListener;
+  readonly #unixMs: () => number;
   bufferedAmount = 0;
   /** The code that the client closed with; undefined: none, null: it did not close. */
   closedWith: number | undefined | null = null;
   over = false;
 
-  constructor(url: string, protocols: readonly string[], listener: SocketListener) {
+  constructor(url: string, protocols: readonly string[], listener: SocketListener, unixMs: () => number) {
+    this.#unixMs = unixMs;
     this.url = new URL(url);
     this.protocols = protocols;
     this.#listener = listener;
@@ -44,7 +46,7 @@ export class FakeSocket {
   }
 
   say(frame: Said): void {
-    this.text(JSON.stringify({ ...frame, timestamp: TIMESTAMP }));
+    this.text(JSON.stringify({ ...frame, timestamp: this.#unixMs() }));
   }
 
   text(text: string): void {
@@ -106,9 +108,15 @@ export class FakeService {
   readonly sockets: FakeSocket[] = [];
   /** What becomes of each new socket, a turn later; nothing where it is not given. */
   onSocket: ((socket: FakeSocket) => void) | null = null;
+  readonly #unixMs: () => number;
+
+  /** `unixMs`: the service's own clock. */
+  constructor(unixMs: () => number) {
+    this.#unixMs = unixMs;
+  }
 
   readonly open: SocketFactory = (url, protocols, listener) => {
-    const socket = new FakeSocket(url, protocols, listener);
+    const socket = new FakeSocket(url, protocols, listener, this.#unixMs);
     this.sockets.push(socket);
     queueMicrotask(() => this.onSocket?.(socket));
     return socket;

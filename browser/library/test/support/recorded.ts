@@ -40,9 +40,10 @@ const NAMES = [
   "onError",
 ] as const satisfies readonly (keyof Listeners)[];
 
-export function record(options: Partial<ConnectOptions> = {}): Recorded {
+/** `aheadMs`: how far the page's clock is ahead of the service's. */
+export function record(options: Partial<ConnectOptions> = {}, { aheadMs = 0 } = {}): Recorded {
   const clock = new FakeClock();
-  const service = new FakeService();
+  const service = new FakeService(() => clock.unixMs() - aheadMs);
   const told: Told[] = [];
   const data: ExchangeData[] = [];
   const tokensAskedFor: string[] = [];
