@@ -1,4 +1,4 @@
-"""``GET /api/v1/sandbox-sessions/events``: its events, encoded (docs/sandbox-sessions.md, "Following changes over HTTP")."""
+"""Events of ``GET /api/v1/sandbox-sessions/events`` (docs/sandbox-sessions.md, "Following changes over HTTP")."""
 
 from __future__ import annotations
 
