@@ -30,6 +30,6 @@ export class Endpoints {
   /** Prefer another one from now on; do not use this one before the instant that it asked for. */
   leave(url: string, notBeforeMs = 0): void {
     this.#index = (this.#urls.indexOf(url) + 1) % this.#urls.length;
-    this.#notBeforeMs.set(url, notBeforeMs);
+    this.#notBeforeMs.set(url, Math.max(notBeforeMs, this.#notBeforeMs.get(url) ?? 0));
   }
 }

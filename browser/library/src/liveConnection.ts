@@ -695,6 +695,7 @@ export class LiveConnection {
     this.#onEnd(end);
     this.#tellStatus({ state: "closed", reason: end.reason, closeCode: end.closeCode, retryInMs: null });
     if (end.code !== "CLIENT_CLOSED") this.#teller.tell("onEnd", end);
+    this.#teller.end();
   }
 }
 

@@ -6,7 +6,7 @@ type Told<Name extends keyof Listeners> = Parameters<NonNullable<Listeners[Name]
 
 /** What a listener throws is its own fault, and an uncaught error as in any other event handler: nothing else stops. */
 export class Teller {
-  readonly #listeners: Listeners;
+  #listeners: Listeners;
 
   constructor(listeners: Listeners) {
     this.#listeners = listeners;
@@ -21,5 +21,10 @@ export class Teller {
         throw error;
       });
     }
+  }
+
+  /** The last word was said: whatever is under way tells nothing any more. */
+  end(): void {
+    this.#listeners = {};
   }
 }

@@ -665,3 +665,36 @@ async function keepAlive(
     if (socket().messages("heartbeat").length > 0) answerHeartbeats(socket());
   }
 }
+
+describe("a listener that closes the connection", () => {
+  it.each(["onStatus", "onReconnected", "onSimulatorStatus", "onExchangeData"] as const)(
+    "hears no more than that it is closed: %s",
+    async (name) => {
+      const told: string[] = [];
+      let armed = false;
+      const note = (one: string) => () => {
+        told.push(one);
+        if (armed && one === name) {
+          armed = false;
+          recorded.connection.close();
+          told.push("returned");
+        }
+      };
+      const names = ["onStatus", "onReconnected", "onSimulatorStatus", "onExchangeData", "onEnd"];
+      const recorded = record(Object.fromEntries(names.map((one) => [one, note(one)])));
+      const { clock, service, begin } = recorded;
+      (await begin()).closed(1006);
+      await clock.advance(125);
+      armed = true;
+      service.last.connected({ simulatorStatus: "STARTING" });
+      service.last.snapshot(7, 11);
+      service.last.update(7, 12);
+      await clock.advance(60_000);
+      expect(told.slice(told.indexOf("returned"))).toEqual(["returned"]);
+      expect(recorded.connection.status.state).toBe("closed");
+      expect(service.last.closedWith).toBe(1000);
+      expect(service.sockets).toHaveLength(2);
+      expect(clock.timers).toBe(0);
+    },
+  );
+});

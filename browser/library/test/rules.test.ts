@@ -19,6 +19,15 @@ import { FakeClock } from "./support/fakeClock.ts";
 import { order } from "./support/fakeService.ts";
 import { tokenUntil } from "./support/recorded.ts";
 
+describe("an address that asked to be left alone", () => {
+  it("is, also where it fails once more without saying for how long", () => {
+    const endpoints = new Endpoints(["one"]);
+    endpoints.leave("one", 5_000);
+    endpoints.leave("one");
+    expect(endpoints.choose(1_000)).toEqual({ url: "one", waitMs: 4_000 });
+  });
+});
+
 describe("the pause before a try", () => {
   it("is short at first, then between the base and three times the last, at most the cap", () => {
     const numbers = [0.5, 0.999, 0, 0.999, 0.999, 0.999];
