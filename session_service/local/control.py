@@ -81,10 +81,15 @@ class LocalControl:
         await self._server.setup()
         await web.SockSite(self._server, self._listening).start()
 
-    async def close(self) -> None:
+    @property
+    def name(self) -> str:
+        return "local control"
+
+    async def stop(self) -> None:
         """End streams and requests under way, within ``SHUTDOWN_LIMIT_S`` of the server."""
         self._closing.set()
         await self._server.cleanup()
+        self._listening.close()  # where it was not served yet nobody else does
         await self._loads.close()
 
     def _app(self) -> web.Application:

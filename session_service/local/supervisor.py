@@ -52,11 +52,17 @@ LOG_LOOK_S = 10.0
 SAME_SIGNAL_S = 0.1  # a terminal, `timeout` and make each pass a signal on: that is one, not a second
 
 
-class Server(Protocol):
-    """Something that the supervisor keeps running."""
+class Part(Protocol):
+    """Something that the supervisor ends."""
 
     @property
     def name(self) -> str: ...
+
+    async def stop(self) -> None: ...
+
+
+class Server(Part, Protocol):
+    """Something that the supervisor keeps running."""
 
     @property
     def pid(self) -> int: ...
@@ -64,8 +70,6 @@ class Server(Protocol):
     async def start(self) -> None: ...
 
     async def wait(self) -> str: ...
-
-    async def stop(self) -> None: ...
 
 
 class Supervisor:
@@ -327,10 +331,9 @@ class Supervisor:
         """Pods first, orderly and together; then what they stand on. Every step is bounded by its own limit."""
         if self._pods:
             self._console.attention("stopping (a second Ctrl-C ends everything at once)")
-        stages: list[list[Server]] = [[*self._pods], [self._runner, self._valkey], [self._postgres]]
+        control: list[Part] = [] if self._control is None else [self._control]
+        stages: list[list[Part]] = [control, [*self._pods], [self._runner, self._valkey], [self._postgres]]
         try:
-            if self._control is not None:
-                await self._control.close()
             for stage in stages:
                 ends = await asyncio.gather(*(server.stop() for server in stage), return_exceptions=True)
                 for server, end in zip(stage, ends, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -270,13 +271,12 @@ async def test_a_request_that_cannot_be_read_is_repeated_nowhere(tmp_path: Path,
     assert "canary" not in "".join(capfd.readouterr())
 
 
-@asynccontextmanager
-async def control_alone(tmp_path: Path) -> AsyncIterator[tuple[Control, LocalControl]]:
+def unserved_control(tmp_path: Path) -> tuple[LocalControl, socket.socket, Pod]:
     """A control of one pod that was never started, without a database, where tokens come from elsewhere."""
     clock = asyncio.get_running_loop().time
     pod = Pod("pod-1", free_port(), environ={}, log=tmp_path / "pod.log", stop_limit_s=1.0)
     listening = listening_socket()
-    alone = LocalControl(
+    made = LocalControl(
         listening,
         key="key",
         pods=[pod],
@@ -285,13 +285,26 @@ async def control_alone(tmp_path: Path) -> AsyncIterator[tuple[Control, LocalCon
         secret_key="unused",
         clock=clock,
     )
+    return made, listening, pod
+
+
+@asynccontextmanager
+async def control_alone(tmp_path: Path) -> AsyncIterator[tuple[Control, LocalControl]]:
+    """It, served."""
+    alone, listening, pod = unserved_control(tmp_path)
     await alone.start()
     try:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with aiohttp.ClientSession() as http:
             yield Control(http, {"pods": [pod.url], "local": {"controlUrl": url, "controlKey": "key"}}), alone
     finally:
-        await alone.close()
+        await alone.stop()
+
+
+async def test_it_ends_before_it_was_served_too(tmp_path: Path) -> None:
+    unserved, listening, _pod = unserved_control(tmp_path)
+    await unserved.stop()
+    assert listening.fileno() == -1
 
 
 async def test_without_database_pods_or_a_key_to_sign_with_it_says_so(tmp_path: Path) -> None:
@@ -321,7 +334,7 @@ async def test_who_watches_does_not_hold_up_the_end(tmp_path: Path, stalls: Stal
     ):
         assert await stream.content.readline() == b"event: pods\n"
         began_s = time.monotonic()
-        await alone.close()
+        await alone.stop()
         assert stalls.took_s(began_s) < 2 * SHUTDOWN_LIMIT_S
         assert b"STOPPED" in await stream.content.read()  # to the end: it is a whole answer
 
