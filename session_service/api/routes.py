@@ -164,7 +164,8 @@ def _sandbox_routes(auth: AuthClient, handlers: SandboxHandlers) -> Sequence[web
     def route(method: str, path: str, handler: AuthenticatedHandler) -> web.RouteDef:
         return _route(auth, method, f"/api/v1/sandbox-sessions{path}", with_scope(SCOPE_SANDBOX, handler))
 
-    one = "/{session_id}"
+    # Calls beside it are no ids: a method that they do not have is a 405, and no session that is not there.
+    one = r"/{session_id:(?!(?:claim|events)$)[^{}/]+}"
     return [
         route("POST", "", handlers.handle_create),
         route("GET", "", handlers.handle_list),

@@ -116,3 +116,20 @@ async def test_another_method_is_405(client: SandboxClient) -> None:
         async with client.request(method, path, json={}) as response:
             assert response.status == 405
             assert set(allowed.split(",")) <= set(response.headers["Allow"].split(","))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/claim", "POST"),
+        ("DELETE", "/claim", "POST"),
+        ("HEAD", "/events", "GET"),
+        ("PATCH", "/events", "GET"),
+    ],
+)
+async def test_a_call_of_its_own_is_no_session_of_that_id(
+    client: SandboxClient, method: str, path: str, allowed: str
+) -> None:
+    async with client.request(method, path) as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == allowed
