@@ -108,7 +108,7 @@ def _setting(
 
 
 _PORT = "a port number, 1 to 65535"
-_LOCAL_URL = re.compile(r"http://127\.0\.0\.1:\d{1,5}")
+_LOCAL_URL = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -464,9 +464,11 @@ def _check_local_run(settings: Settings) -> None:
         "LOCAL_CONTROL_URL": [local_run.control_url] if local_run.control_url else [],
         "LOCAL_POD_URLS": list(local_run.pod_urls),
     }
+    if settings.server.environment is Environment.PRODUCTION:
+        for variable, value in {**given, "LOCAL_CONTROL_KEY": local_run.control_key}.items():
+            if value:
+                raise ConfigurationError(variable, "absent in production")
     for variable, urls in given.items():
-        if urls and settings.server.environment is Environment.PRODUCTION:
-            raise ConfigurationError(variable, "absent in production", ",".join(urls))
         for url in urls:
             if _LOCAL_URL.fullmatch(url) is None:
                 raise ConfigurationError(variable, "http://127.0.0.1:PORT", repr(url))
