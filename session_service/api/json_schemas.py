@@ -19,12 +19,22 @@ def component_schemas(types: Iterable[type[msgspec.Struct]]) -> dict[str, Schema
 
 
 def _as_json_schema(value: Any) -> Any:
-    r"""Python's ``\Z`` (end of the text) is ECMA 262's ``$``, which JSON Schema's patterns are written in."""
     if isinstance(value, dict):
-        return {
-            key: item.removesuffix(r"\Z") + "$"
-            if key == "pattern" and isinstance(item, str) and item.endswith(r"\Z")
-            else _as_json_schema(item)
-            for key, item in value.items()
-        }
+        return {key: _TRANSLATIONS.get(key, _as_json_schema)(item) for key, item in value.items()}
     return [_as_json_schema(item) for item in value] if isinstance(value, list) else value
+
+
+def _pattern(value: Any) -> Any:
+    r"""Python's ``\Z`` (end of the text) is ECMA 262's ``$``, which JSON Schema's patterns are written in."""
+    if isinstance(value, str) and value.endswith(r"\Z"):
+        return value.removesuffix(r"\Z") + "$"
+    return _as_json_schema(value)
+
+
+def _description(value: Any) -> Any:
+    """A docstring's code has two backticks; CommonMark's, in which both documents describe things, has one."""
+    return value.replace("``", "`") if isinstance(value, str) else _as_json_schema(value)
+
+
+# A field of a body may have one of these names too: its value is then a schema, and no text.
+_TRANSLATIONS = {"pattern": _pattern, "description": _description}

@@ -14,6 +14,12 @@ function withClass(className, node) {
   return node;
 }
 
+// What stands between backticks is code; descriptions have no other markup.
+function prose(text) {
+  const parts = text.split("`");
+  return parts.map((part, index) => (index % 2 ? element("code", part) : part));
+}
+
 function schemaName(schema) {
   return schema.$ref ? schema.$ref.split("/").pop() : "";
 }
@@ -31,13 +37,21 @@ function table(headings, rows) {
   return element("table", "", head, ...rows.map((cells) => element("tr", "", ...cells)));
 }
 
+function values(schema) {
+  const words = schema.enum ? [schema.enum.join(", ")] : [schema.format || schema.type];
+  if (schema.minimum !== undefined && schema.maximum !== undefined) words.push(`${schema.minimum} to ${schema.maximum}`);
+  if (schema.default !== undefined) words.push(`default ${schema.default}`);
+  return words.join(", ");
+}
+
 function parameters(operation) {
   const rows = (operation.parameters || []).map((parameter) => [
     element("td", "", element("code", parameter.name)),
     element("td", parameter.in + (parameter.required ? ", required" : "")),
-    element("td", parameter.description || ""),
+    element("td", values(parameter.schema)),
+    element("td", "", ...prose(parameter.description || "")),
   ]);
-  return rows.length ? [table(["Parameter", "In", ""], rows)] : [];
+  return rows.length ? [table(["Parameter", "In", "Values", ""], rows)] : [];
 }
 
 function requestBody(operation) {
@@ -49,7 +63,7 @@ function requestBody(operation) {
 function responses(operation) {
   const rows = Object.entries(operation.responses).map(([status, response]) => [
     element("td", status),
-    element("td", response.description),
+    element("td", "", ...prose(response.description)),
     element("td", "", ...(response.content ? [schemaLink(response.content)] : [])),
   ]);
   return table(["Status", "", "Body"], rows);
@@ -61,14 +75,14 @@ function showOperation(path, method, operation) {
     "",
     withClass("method", element("span", method.toUpperCase())),
     element("code", path),
-    element("span", operation.summary),
+    element("span", "", ...prose(operation.summary)),
   );
   const access = operation.security && !operation.security.length ? "No token needed." : "Needs a Bearer token.";
   return element(
     "details",
     "",
     heading,
-    element("p", `${operation.description || ""} ${access}`.trim()),
+    element("p", "", ...prose(`${operation.description || ""} ${access}`.trim())),
     ...parameters(operation),
     ...requestBody(operation),
     responses(operation),
@@ -99,7 +113,7 @@ function show(api) {
   ]);
   main.replaceChildren(
     element("h1", `${api.info.title} ${api.info.version}`),
-    element("p", api.info.description),
+    element("p", "", ...prose(api.info.description)),
     ...groups,
     element("h2", "schemas"),
     ...Object.entries(api.components.schemas).map(([name, schema]) => showSchema(name, schema)),

@@ -36,6 +36,11 @@ def test_it_is_valid() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()
 
 
+def test_code_in_descriptions_is_marked_as_commonmark_has_it() -> None:
+    assert "``" not in json.dumps(DOCUMENT)
+    assert DOCUMENT["components"]["schemas"]["SandboxSessionList"]["description"].startswith("`cursor` asks")
+
+
 def test_operations_are_told_apart() -> None:
     keys = [(operation.method, operation.path) for operation in OPERATIONS]
     names = [operation.operation_id for operation in OPERATIONS]
