@@ -23,6 +23,7 @@ import msgspec
 
 from scripts.transcript import Transcript
 from tests.support.census import Census, Owners
+from tests.support.cluster_template import ClusterTemplate
 from tests.support.fake_kubernetes.network import why_no_node
 from tests.support.invariants import check_cluster_invariants, violations
 from tests.support.metrics_reader import metric_total
@@ -321,7 +322,9 @@ def _counted(counter: Counter[str]) -> str:
 async def run(transcript: Transcript, simulators: int) -> None:
     with tempfile.TemporaryDirectory(prefix="kubernetes-trial-") as directory:
         folder = Path(directory)
-        servers = TestServers(folder / "servers")
+        template = ClusterTemplate(folder)
+        await template.make()
+        servers = TestServers(folder / "servers", template)
         await servers.start()
         try:
             database = await servers.create_database()
@@ -345,6 +348,7 @@ async def run(transcript: Transcript, simulators: int) -> None:
                 )
         finally:
             await servers.stop()
+            template.remove()
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import structlog
 
+from tests.support.cluster_template import ClusterTemplate
 from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 from tests.support.stalls import Stalls
@@ -27,9 +28,18 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServers]:
+def cluster_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterTemplate]:
+    template = ClusterTemplate(tmp_path_factory.mktemp("cluster"))
+    with asyncio.Runner() as runner:
+        runner.run(template.make())
+    yield template
+    template.remove()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, cluster_template: ClusterTemplate) -> Iterator[TestServers]:
     """Embedded PostgreSQL and Valkey. Started from the main thread, with which they would die."""
-    test_servers = TestServers(tmp_path_factory.mktemp("servers"))
+    test_servers = TestServers(tmp_path_factory.mktemp("servers"), cluster_template)
     with asyncio.Runner() as runner:
         runner.run(test_servers.start())
         yield test_servers

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cluster_template import ClusterTemplate
 from tests.support.fault_times import FaultTimes
 from tests.support.measured import Measured
 from tests.support.servers import Database, TestServers
@@ -29,8 +30,8 @@ def outage_s(times: FaultTimes) -> float:
 
 
 @pytest.fixture
-async def own_servers(tmp_path: Path) -> AsyncIterator[TestServers]:
-    servers = TestServers(tmp_path / "servers")
+async def own_servers(tmp_path: Path, cluster_template: ClusterTemplate) -> AsyncIterator[TestServers]:
+    servers = TestServers(tmp_path / "servers", cluster_template)
     await servers.start()
     yield servers
     await servers.stop()

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from tests.support.cluster_template import ClusterTemplate
 from tests.support.fault_times import FaultTimes
 from tests.support.invariants import check_cluster_invariants
 from tests.support.measured import Measured
@@ -69,8 +70,10 @@ CASES = EVERY if float(os.environ.get("FAULT_SCALE", "0")) >= 1 else THE_MOST_TE
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def own_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestServers]:
-    servers = TestServers(tmp_path_factory.mktemp("servers"))
+async def own_servers(
+    tmp_path_factory: pytest.TempPathFactory, cluster_template: ClusterTemplate
+) -> AsyncIterator[TestServers]:
+    servers = TestServers(tmp_path_factory.mktemp("servers"), cluster_template)
     await servers.start()
     yield servers
     await servers.stop()

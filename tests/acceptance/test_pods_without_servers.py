@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio as redis_asyncio
 
+from tests.support.cluster_template import ClusterTemplate
 from tests.support.fault_times import FaultTimes
 from tests.support.invariants import check_cluster_invariants
 from tests.support.load import Call, RestLoad, percentile
@@ -34,8 +35,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def own_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestServers]:
-    servers = TestServers(tmp_path_factory.mktemp("servers"))
+async def own_servers(
+    tmp_path_factory: pytest.TempPathFactory, cluster_template: ClusterTemplate
+) -> AsyncIterator[TestServers]:
+    servers = TestServers(tmp_path_factory.mktemp("servers"), cluster_template)
     await servers.start()
     yield servers
     await servers.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from session_service.database.migrations import MigrationReport, migrate
-from tests.support.servers import SERVICE_PASSWORD, SERVICE_ROLE, Database
+from tests.support.cluster_template import SERVICE_PASSWORD, SERVICE_ROLE
+from tests.support.servers import Database
 
 NAME = "of_the_old_service"
 

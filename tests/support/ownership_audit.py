@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import asyncpg
 import msgspec
 
-from tests.support.servers import SERVICE_PASSWORD, SERVICE_ROLE, Database
+from tests.support.cluster_template import SERVICE_PASSWORD, SERVICE_ROLE
+from tests.support.servers import Database
 
 _INSTALL = """
 CREATE SCHEMA audit;

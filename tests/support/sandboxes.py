@@ -11,7 +11,8 @@ import asyncpg
 
 from session_service.database import sandbox_roles
 from session_service.database.migrations import migrate
-from tests.support.servers import SANDBOX_PASSWORD, SERVICE_PASSWORD, SERVICE_ROLE, Database
+from tests.support.cluster_template import SANDBOX_PASSWORD, SERVICE_PASSWORD, SERVICE_ROLE
+from tests.support.servers import Database
 from tests.support.sql import Sql
 
 

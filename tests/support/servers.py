@@ -10,16 +10,11 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import msgspec
 
-from session_service.database.migrations import migrate
 from session_service.local.binaries import find_postgres, find_valkey
 from session_service.local.postgres import EmbeddedPostgres
 from session_service.local.valkey import EmbeddedValkey
+from tests.support.cluster_template import SERVICE_PASSWORD, SERVICE_ROLE, TEMPLATE, ClusterTemplate
 from tests.support.memory_directory import MemoryDirectory
-
-TEMPLATE = "sessiondb_template"
-SERVICE_ROLE = "session_service"
-SERVICE_PASSWORD = "service-role-password-of-the-tests"
-SANDBOX_PASSWORD = "sandbox-password-of-the-tests"
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -43,39 +38,26 @@ class Database(msgspec.Struct, frozen=True):
 
 
 class TestServers:
-    """Both servers, started once per test session. ``start`` and ``stop`` run on one loop of the main thread."""
+    """Both servers, over a copy of ``template``. ``start`` and ``stop`` run on one loop of the main thread."""
 
     __test__ = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, template: ClusterTemplate) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._memory = MemoryDirectory(directory / "clusters")
+        self._template = template
+        self._cluster = self._memory.path / "postgres"
         self.postgres = EmbeddedPostgres(
-            find_postgres(),
-            self._memory.path / "postgres",
-            password=secrets.token_hex(8),
-            log=directory / "postgres.log",
+            find_postgres(), self._cluster, password=template.password, log=directory / "postgres.log"
         )
         self.valkey = EmbeddedValkey(find_valkey(), password=secrets.token_hex(8), log=directory / "valkey.log")
         self._numbers = itertools.count(1)
 
     async def start(self) -> None:
+        self._template.copy_to(self._cluster)
         await self.postgres.prepare()
         await self.postgres.start()
-        # Tests kill processes, not the machine, and each makes and drops a database: none waits for a disk.
-        await self._on_maintenance("ALTER SYSTEM SET fsync = off")
-        # Nor does it pile up a log, of which nobody will recover more than the last second.
-        await self._on_maintenance("ALTER SYSTEM SET min_wal_size = '32MB'")
-        await self._on_maintenance("ALTER SYSTEM SET max_wal_size = '128MB'")
-        await self._on_maintenance("SELECT pg_reload_conf()")
         await self.valkey.start()
-        await self._on_maintenance(f'CREATE DATABASE "{TEMPLATE}"')
-        await migrate(
-            self.postgres.dsn(TEMPLATE),
-            service_role=SERVICE_ROLE,
-            service_password=SERVICE_PASSWORD,
-            sandbox_password=SANDBOX_PASSWORD,
-        )
 
     async def stop(self) -> None:
         await self.valkey.stop()

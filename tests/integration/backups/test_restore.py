@@ -22,8 +22,9 @@ from session_service.database.backups.restore import RestoreReport, restore_back
 from session_service.database.sql_files import load_queries
 from session_service.errors import BackupError
 from tests.integration.backups.conftest import ENVIRON, Target
+from tests.support.cluster_template import SERVICE_PASSWORD, SERVICE_ROLE
 from tests.support.filled_database import VM
-from tests.support.servers import SERVICE_PASSWORD, SERVICE_ROLE, Database, TestServers
+from tests.support.servers import Database, TestServers
 from tests.support.service import Service, bearer
 from tests.support.sql import Sql
 from tests.support.waiting import eventually

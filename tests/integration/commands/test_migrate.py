@@ -13,7 +13,8 @@ import asyncpg
 import pytest
 
 from session_service.local.ports import free_port
-from tests.support.servers import SERVICE_PASSWORD, SERVICE_ROLE, TestServers
+from tests.support.cluster_template import SERVICE_PASSWORD, SERVICE_ROLE
+from tests.support.servers import TestServers
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from session_service.database.migrations import migrate
 from session_service.database.sql_files import load_migrations, load_queries, load_schema
 from session_service.errors import SchemaError
-from tests.support.servers import SERVICE_ROLE, Database, TestServers
+from tests.support.cluster_template import SERVICE_ROLE
+from tests.support.servers import Database, TestServers
 
 DESCRIBE = """
 SELECT format('%s.%s.%s %s %s %s', table_schema, table_name, column_name, data_type, is_nullable, column_default)

@@ -23,9 +23,10 @@ from session_service.domain.named_session_order import RowReport, titles_in_orde
 from session_service.errors import SchemaError
 from session_service.local.binaries import find_postgres
 from session_service.local.ports import free_port
+from tests.support.cluster_template import SERVICE_ROLE
 from tests.support.documented_table import AS_WRITTEN, OF_THE_MODEL, ROWS, migrated, on
 from tests.support.named_client import NamedClient
-from tests.support.servers import SERVICE_ROLE, Database, TestServers
+from tests.support.servers import Database, TestServers
 from tests.support.service import Service
 from tests.support.sql import Sql
 from tests.support.waiting import eventually

@@ -20,8 +20,9 @@ import pytest
 
 from session_service.database.migrations import migrate
 from session_service.local.binaries import find_postgres
+from tests.support.cluster_template import SANDBOX_PASSWORD
 from tests.support.sandboxes import Sandboxes, put
-from tests.support.servers import SANDBOX_PASSWORD, Database, TestServers
+from tests.support.servers import Database, TestServers
 
 DOCUMENTED = Path(__file__).parent / "documented"
 LIMIT_S = 60.0

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from session_service.database.sandbox_roles import role_of
+from tests.support.cluster_template import SERVICE_ROLE
 from tests.support.sandboxes import Sandboxes, put
-from tests.support.servers import SERVICE_ROLE
 from tests.support.sql import Sql
 from tests.support.waiting import eventually
 

@@ -14,8 +14,9 @@ import pytest
 
 from session_service.database.migrations import migrate
 from session_service.database.sandbox_roles import scram_verifier
+from tests.support.cluster_template import SANDBOX_PASSWORD, SERVICE_ROLE
 from tests.support.sandboxes import Sandboxes, put
-from tests.support.servers import SANDBOX_PASSWORD, SERVICE_ROLE, Database, TestServers
+from tests.support.servers import Database, TestServers
 
 
 async def command(database: Database, directory: Path, *arguments: str, **environ: str) -> tuple[int, str, str]:

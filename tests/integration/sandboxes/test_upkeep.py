@@ -13,8 +13,8 @@ from session_service.database.sandbox_upkeep import SandboxUpkeepRepository
 from session_service.database.sql_files import load_queries
 from session_service.sandboxes.upkeep import SandboxUpkeep
 from session_service.telemetry.metrics import Metrics
+from tests.support.cluster_template import SANDBOX_PASSWORD
 from tests.support.sandboxes import Sandboxes, put
-from tests.support.servers import SANDBOX_PASSWORD
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
