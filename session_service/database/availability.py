@@ -22,7 +22,7 @@ class Availability:
         self._answered_s: float | None = None  # the first answer after the last failure
 
     def failed(self, operation: str, stage: str, error: str, detail: str, since_s: float) -> None:
-        """A call that was tried at ``since_s`` failed for want of PostgreSQL, at the stage ``connect``, ``pool`` or
+        """A call that began at ``since_s`` failed for want of PostgreSQL, at the stage ``connect``, ``pool`` or
         ``statement``.
         """
         self._answered_s = None

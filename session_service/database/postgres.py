@@ -192,7 +192,7 @@ class Postgres:
         while True:
             attempt += 1
             retry = attempt < _ATTEMPTS and loop.time() - started < REQUEST_LIMIT_S / 2
-            tried = _Try(operation, loop.time())
+            tried = _Try(operation, started)
             try:
                 async with asyncio.timeout_at(started + REQUEST_LIMIT_S):
                     async with pool.acquire() as connection:
@@ -243,7 +243,7 @@ class Postgres:
     def _failed(self, pool: asyncpg.Pool[Record], tried: _Try, error: BaseException) -> None:
         self._metrics.db_errors_total.labels(tried.operation).inc()
         now_s = asyncio.get_running_loop().time()
-        kind, detail = type(error).__name__, str(error) or f"no answer after {now_s - tried.started_s:.1f} s"
+        kind, detail = type(error).__name__, str(error) or f"no answer after {now_s - tried.called_s:.1f} s"
         if tried.has_connection:
             stage = "statement"
         else:  # every connection is lent, or one is being made
@@ -251,17 +251,17 @@ class Postgres:
         if isinstance(error, _OF_ONE_CALL):
             log.warning("database_call_failed", operation=tried.operation, stage=stage, error=kind, detail=detail)
         else:
-            self._availability.failed(tried.operation, stage, kind, detail, tried.started_s)
+            self._availability.failed(tried.operation, stage, kind, detail, tried.called_s)
 
 
 class _Try:
-    """One try of a call: how far it has come."""
+    """One try of a call: how far it has come. ``called_s``: when the first one began."""
 
-    __slots__ = ("has_connection", "operation", "started_s")
+    __slots__ = ("called_s", "has_connection", "operation")
 
-    def __init__(self, operation: str, started_s: float) -> None:
+    def __init__(self, operation: str, called_s: float) -> None:
         self.operation = operation
-        self.started_s = started_s
+        self.called_s = called_s
         self.has_connection = False
 
 

@@ -216,6 +216,23 @@ async def test_an_outage_is_one_line_with_its_cause_and_one_when_it_is_over(data
     assert (back["log_level"], back["away_s"] > 0) == ("info", True)
 
 
+async def test_the_line_of_an_outage_counts_every_try_of_the_call(database: Database) -> None:
+    owner = urlsplit(database.owner_dsn)
+    assert owner.port is not None
+    async with TcpProxy(owner.port) as proxy:
+        postgres = Postgres(settings(database, DB_PORT=str(proxy.port)), Metrics())
+        await postgres.open()
+        assert await postgres.fetch_value("SELECT 1") == 1
+        proxy.go_silent()
+        with capture_logs() as logs, pytest.raises(DatabaseUnavailableError):
+            await postgres.fetch_value("SELECT 1", repeatable=True)
+        await postgres.close()
+    (away,) = logs
+    waited = re.fullmatch(r"no answer after (\d\.\d) s", away["detail"])
+    assert waited is not None
+    assert float(waited[1]) >= round(REQUEST_LIMIT_S, 1), "of its last try alone"
+
+
 async def test_a_lock_that_takes_too_long_is_no_outage(postgres: Postgres, sql: Sql) -> None:
     with capture_logs() as logs, pytest.raises(DatabaseUnavailableError):
         await postgres.fetch_value(CALL, "55P03", 9, operation="stuck")
