@@ -1,13 +1,42 @@
 /** The part of Storage that the page uses. */
 export type KeptValues = Pick<Storage, "getItem" | "setItem" | "removeItem">;
 
-/** What `open` opens; where the browser refuses it, values are kept for as long as the page is open. */
+/** What `open` opens; what the browser refuses to keep there is kept for as long as the page is open. Throws nothing. */
 export function keptValues(open: () => Storage): KeptValues {
   try {
-    return open();
+    return new StoredValues(open());
   } catch {
     // SecurityError: a browser that blocks a site's data.
     return new ForgottenValues();
+  }
+}
+
+/** A storage may be full at any moment: no order and no sign-in fails of that. */
+class StoredValues implements KeptValues {
+  readonly #storage: Storage;
+  readonly #notStored = new ForgottenValues();
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  getItem(key: string): string | null {
+    return this.#notStored.getItem(key) ?? this.#storage.getItem(key);
+  }
+
+  setItem(key: string, value: string): void {
+    try {
+      this.#storage.setItem(key, value);
+      this.#notStored.removeItem(key);
+    } catch {
+      // QuotaExceededError.
+      this.#notStored.setItem(key, value);
+    }
+  }
+
+  removeItem(key: string): void {
+    this.#storage.removeItem(key);
+    this.#notStored.removeItem(key);
   }
 }
 
