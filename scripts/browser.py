@@ -9,6 +9,8 @@ It imports nothing but the standard library, and starts no shell: the image's bu
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import json
 import os
@@ -16,6 +18,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,15 +120,44 @@ def missing(*, page_only: bool) -> list[str]:
 
 
 def build(node: Node) -> int:
-    """The steps of the page's `npm run build`, one by one, and its compressed forms."""
+    """The steps of the page's `npm run build`, one by one.
+
+    Made beside the page that is there, and put in its place whole: a pod that starts meanwhile reads one of the two.
+    """
     page = BROWSER / "page"
-    steps = (
-        (page, BROWSER / "node_modules" / "vite" / "bin" / "vite.js", "build", "--logLevel", "warn"),
-        (page, page / "measureTransfer.mjs"),
-        (BROWSER, BROWSER / "compress.mjs", BUILT),
-    )
-    codes = (run(node, directory, node.program, *map(str, command)) for directory, *command in steps)
-    return next((code for code in codes if code != 0), 0)
+    with tempfile.TemporaryDirectory(prefix=".page-", dir=BUILT.parent) as directory:
+        made = Path(directory) / "made"
+        steps = (
+            (
+                page,
+                BROWSER / "node_modules" / "vite" / "bin" / "vite.js",
+                "build",
+                "--logLevel",
+                "warn",
+                "--outDir",
+                made,
+            ),
+            (page, page / "measureTransfer.mjs", made),
+            (BROWSER, BROWSER / "compress.mjs", made),
+        )
+        codes = (run(node, folder, node.program, *map(str, command)) for folder, *command in steps)
+        failed = next((code for code in codes if code != 0), 0)
+        if failed == 0:
+            with contextlib.suppress(FileNotFoundError):
+                BUILT.rename(Path(directory) / "replaced")
+            made.rename(BUILT)
+    return failed
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two that install or build in the same browser/ would spoil each other's files: the second waits."""
+    folder = os.open(BROWSER, os.O_RDONLY)  # of which a lock needs no right to write
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def test(node: Node) -> int:
@@ -148,13 +181,16 @@ def main(arguments: list[str]) -> int:
     try:
         if node is None:
             raise CannotInstallError("there is no Node.js 20.19 or newer with npm")
-        install(node, page_only=not is_test)
+        with one_at_a_time():
+            install(node, page_only=not is_test)
+            if not is_test:
+                return build(node)
     except CannotInstallError as error:
         print(
             f"browser/: {'its tests are skipped' if is_test else 'the page is not built'}: {error}", file=sys.stderr
         )
         return 0 if is_test else 1
-    return test(node) if is_test else build(node)
+    return test(node)
 
 
 def _packages(lock: Path) -> dict[str, Any]:

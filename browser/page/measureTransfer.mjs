@@ -1,4 +1,5 @@
-// Fails when what a first visit transfers, compressed by brotli, is more than the page may weigh.
+// Fails when what a first visit transfers of the page in DIRECTORY, compressed by brotli, is more than it may weigh.
+// node measureTransfer.mjs [DIRECTORY]
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,7 +7,7 @@ import { brotliCompressSync, constants } from "node:zlib";
 
 const LIMIT_BYTES = 100 * 1024;
 const SERVED = /\.(html|css|js|svg|woff2)$/;
-const page = fileURLToPath(new URL("../../session_service/api/page", import.meta.url));
+const page = process.argv[2] ?? fileURLToPath(new URL("../../session_service/api/page", import.meta.url));
 
 const sizes = readdirSync(page, { recursive: true })
   .filter((name) => SERVED.test(name))

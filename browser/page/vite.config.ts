@@ -11,7 +11,6 @@ export default defineConfig({
     outDir: fileURLToPath(new URL("../../session_service/api/page", import.meta.url)),
     emptyOutDir: true,
     assetsDir: "assets",
-    manifest: true,
     target: "es2022",
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,56 @@ def test_without_node_tests_are_skipped_and_nothing_is_built(
     assert "its tests are skipped: there is no Node.js" in capsys.readouterr().err
     assert browser.main(["build"]) == 1
     assert "the page is not built: there is no Node.js" in capsys.readouterr().err
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page of an earlier build, in a folder of its own."""
+    page = tmp_path / "api" / "page"
+    page.mkdir(parents=True)
+    (page / "index.html").write_text("of an earlier build")
+    monkeypatch.setattr(browser, "BUILT", page)
+    return page
+
+
+def test_a_build_that_fails_leaves_the_page_as_it_was(built: Path) -> None:
+    fails_at_once = browser.Node("false", ("false",), {})
+    assert browser.build(fails_at_once) == 1
+    assert [path.name for path in built.parent.iterdir()] == ["page"]
+    assert (built / "index.html").read_text() == "of an earlier build"
+
+
+def test_a_page_is_never_there_in_part(built: Path) -> None:
+    """Pods that start meanwhile read the one or the other."""
+    node = browser.find_node()
+    if node is None or browser.missing(page_only=True):
+        pytest.skip("what builds the page is not installed: make browser")
+    started = subprocess.Popen([sys.executable, "-c", BUILD, str(built), node.program])
+    seen = set()
+    while started.poll() is None:
+        seen.add(forms_of_index(built))
+        time.sleep(0.001)
+    assert started.wait() == 0
+    assert seen <= {(), ("index.html",), FORMS}  # nothing: between two names, for the blink of an eye
+    assert forms_of_index(built) == FORMS
+    assert (built / "index.html").read_text() != "of an earlier build"
+    assert [path.name for path in built.parent.iterdir()] == ["page"]
+
+
+FORMS = ("index.html", "index.html.br", "index.html.gz")
+BUILD = """
+import os, sys, pathlib
+from scripts import browser
+browser.BUILT = pathlib.Path(sys.argv[1])
+sys.exit(browser.build(browser.Node(sys.argv[2], (), dict(os.environ))))
+"""
+
+
+def forms_of_index(page: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(path.name for path in page.iterdir() if path.name.startswith("index.html")))
+    except FileNotFoundError:
+        return ()
 
 
 def test_what_is_compressed_is_what_was_built(tmp_path: Path) -> None:
