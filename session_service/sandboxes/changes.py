@@ -27,6 +27,7 @@ MAX_STREAMS = 500
 LOOK_EVERY_S = 0.25
 GATHER_S = 0.05  # between two looks, also where each commit notifies
 MAX_AT_ONCE = 10_000  # changes between two looks, or since an event that a stream is resumed at; of more: a reset
+MAX_MISSED_BYTES = 64 * 1024 * 1024  # of all streams of a pod together: what they have missed, and not read yet
 _RESUMES_AT_ONCE = 2  # a pod that died leaves many; they share the pool with everybody else
 _PIECE_BYTES = 32 * 1024
 
@@ -38,14 +39,18 @@ class ChangeStream:
         self._follower = follower
         self._opening: list[bytes] = []
         self._next = 0
+        self.missed_bytes = 0  # what is still to be read of what happened before it began
 
     async def begin(self, last_event_id: str | None) -> None:
-        """Begin at the present, or after that event. Raises DatabaseUnavailableError.
+        """Begin at the present, or after that event.
+
+        Raises DatabaseUnavailableError, and UnavailableError while other streams have missed too much.
 
         Every change that is committed after the call is told. An id that cannot be gone on from is answered by a
         ``reset`` as the first event: never by a gap.
         """
         self._opening, self._next = await self._follower.join(last_event_id)
+        self.missed_bytes = _size_bytes(self._opening)
 
     async def read(self, timeout_s: float) -> bytes | None:
         """The next piece, whole events; empty where there was none for ``timeout_s``.
@@ -53,11 +58,13 @@ class ChangeStream:
         None: the pod drains, or the next piece is gone, since this has read too slowly.
         """
         if self._opening:
-            return self._opening.pop(0)
-        piece = await self._follower.piece(self._next, timeout_s)
-        if piece:
+            piece = self._opening.pop(0)
+            self.missed_bytes -= len(piece)
+            return piece
+        following = await self._follower.piece(self._next, timeout_s)
+        if following:
             self._next += 1
-        return piece
+        return following
 
     def position(self) -> bytes:
         """An event with an id to go on from; empty where there is more to read, or nobody knows."""
@@ -73,13 +80,15 @@ class ChangeFollower:
         *,
         max_streams: int = MAX_STREAMS,
         max_at_once: int = MAX_AT_ONCE,
+        max_missed_bytes: int = MAX_MISSED_BYTES,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._repository = repository
         self._max_streams = max_streams
         self._max_at_once = max_at_once
+        self._max_missed_bytes = max_missed_bytes
         self._look_every_s = look_every_s
-        self._streams = 0
+        self._streams: set[ChangeStream] = set()
         self._recent = RecentChanges()
         self._position: ChangePosition | None = None  # None: nobody listens, or nobody knows yet
         self._looking = asyncio.Lock()
@@ -92,14 +101,15 @@ class ChangeFollower:
     @contextmanager
     def stream(self) -> Iterator[ChangeStream]:
         """A place for one stream. Raises UnavailableError where ``max_streams`` are open, or the pod drains."""
-        if self._closed or self._streams >= self._max_streams:
+        if self._closed or len(self._streams) >= self._max_streams:
             raise UnavailableError("This pod takes no more event streams", retry_after_s=5)
-        self._streams += 1
+        stream = ChangeStream(self)
+        self._streams.add(stream)
         self._listened.set()
         try:
-            yield ChangeStream(self)
+            yield stream
         finally:
-            self._streams -= 1
+            self._streams.discard(stream)
             if not self._streams:
                 self._listened.clear()
                 self._position = None  # whoever comes next begins at the present
@@ -147,7 +157,11 @@ class ChangeFollower:
             missed = await self._repository.between(since.snapshot, here.snapshot, self._max_at_once)
         if missed is None:
             return [reset_event("too_many", here.event_id)], following
-        return [*_pieces(since, here, missed), position_event(here.event_id)], following
+        pieces = [*_pieces(since, here, missed), position_event(here.event_id)]
+        waiting_bytes = sum(stream.missed_bytes for stream in self._streams)
+        if waiting_bytes and waiting_bytes + _size_bytes(pieces) > self._max_missed_bytes:
+            raise UnavailableError("This pod is telling others what they have missed", retry_after_s=5)
+        return pieces, following
 
     async def piece(self, number: int, timeout_s: float) -> bytes | None:
         """As ``ChangeStream.read``."""
@@ -195,7 +209,7 @@ class ChangeFollower:
         return found
 
     def _reset(self, reason: str, found: ChangePosition) -> None:
-        log.warning("sandbox_changes_not_told", reason=reason, streams=self._streams)
+        log.warning("sandbox_changes_not_told", reason=reason, streams=len(self._streams))
         self._tell([reset_event(reason, found.event_id)], found)
 
     def _tell(self, pieces: Sequence[bytes], position: ChangePosition) -> None:
@@ -234,3 +248,7 @@ def _pieces(before: ChangePosition, after: ChangePosition, changes: Sequence[San
             events.clear()
             size_bytes = 0
     return pieces
+
+
+def _size_bytes(pieces: Sequence[bytes]) -> int:
+    return sum(map(len, pieces))

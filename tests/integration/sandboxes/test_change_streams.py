@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -38,6 +39,7 @@ async def stream_server(
     *,
     max_streams: int = 10,
     max_at_once: int = 10_000,
+    max_missed_bytes: int = 64 * 1024 * 1024,
     comment_interval_s: float = 15.0,
     token_ttl_s: float = 600.0,
 ) -> AsyncIterator[tuple[str, ChangeFollower]]:
@@ -48,6 +50,7 @@ async def stream_server(
         SandboxChangeRepository(postgres, load_queries()),
         max_streams=max_streams,
         max_at_once=max_at_once,
+        max_missed_bytes=max_missed_bytes,
         look_every_s=0.1,
     )
     handlers = SandboxEventHandlers(follower, Metrics(), comment_interval_s=comment_interval_s)
@@ -75,6 +78,19 @@ async def stream_server(
         follower.close()
         await runner.cleanup()
         await postgres.close()
+
+
+@asynccontextmanager
+async def stalled_reader(port: int, headers: Mapping[str, str]) -> AsyncIterator[None]:
+    """Asks for the stream, and reads nothing of it."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.setblocking(False)
+        await loop.sock_connect(stalled, ("127.0.0.1", port))
+        lines = [f"GET {PATH} HTTP/1.1", "Host: pod", *(f"{name}: {value}" for name, value in headers.items())]
+        await loop.sock_sendall(stalled, "".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        yield
 
 
 async def test_changes_by_whatever_means_are_told(service: Service, sandboxes: Sandboxes) -> None:
@@ -337,6 +353,35 @@ async def test_no_more_streams_than_there_may_be(sandboxes: Sandboxes) -> None:
         await eventually(is_taken, within_s=20, what="room for another")
 
 
+async def test_those_who_do_not_read_what_they_missed_are_few(sandboxes: Sandboxes) -> None:
+    """Each of them takes up to some megabytes until it has read them."""
+    shared = await sandboxes.shared()
+    stream = ChangeStream()
+    async with stream_server(sandboxes, max_missed_bytes=700_000) as (url, _follower), stream.open(url):
+        resumed = {"Last-Event-ID": str(stream.last_event_id)}
+        await shared.execute("INSERT INTO session SELECT FROM generate_series(1, 2000)")
+
+        async def all_told() -> bool:
+            return len(stream.changes) == 2000
+
+        await eventually(all_told, within_s=30, what="the changes, for who reads")
+        async with aiohttp.ClientSession(url, headers=resumed) as http:
+
+            async def status() -> tuple[int, str]:
+                async with http.get(PATH) as response:
+                    return response.status, response.headers.get("Retry-After", "")
+
+            async def is_refused() -> bool:
+                return await status() == (503, "5")
+
+            async def is_told() -> bool:
+                return await status() == (200, "")
+
+            async with stalled_reader(urlsplit(url).port or 0, resumed):
+                await eventually(is_refused, within_s=20, what="one has not read yet")
+            await eventually(is_told, within_s=20, what="the other one has gone")
+
+
 async def test_it_is_counted_and_a_drain_ends_it(make_service: MakeService, sandboxes: Sandboxes) -> None:
     pod: Service = await make_service()  # type: ignore[misc] # as in conftest
     stream = ChangeStream()
@@ -357,18 +402,11 @@ async def test_it_is_counted_and_a_drain_ends_it(make_service: MakeService, sand
 async def test_who_does_not_read_is_closed_and_holds_up_nobody(service: Service, sandboxes: Sandboxes) -> None:
     shared = await sandboxes.shared()
     stream = ChangeStream()
-    loop = asyncio.get_running_loop()
 
     async def open_streams(number: int) -> bool:
         return service.server.metrics.registry.get_sample_value("session_sse_connections") == number
 
-    with socket.socket() as stalled:
-        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stalled.setblocking(False)
-        await loop.sock_connect(stalled, ("127.0.0.1", service.port))
-        authorization = bearer(scope="sandbox")["Authorization"]
-        request = f"GET {PATH} HTTP/1.1\r\nHost: pod\r\nAuthorization: {authorization}\r\n\r\n"
-        await loop.sock_sendall(stalled, request.encode())
+    async with stalled_reader(service.port, bearer(scope="sandbox")):
         await eventually(lambda: open_streams(1), within_s=20, what="the stalled one")
         async with stream.open(service.url):
             await eventually(lambda: open_streams(2), within_s=20, what="both")
