@@ -78,6 +78,21 @@ describe("OrderList", () => {
     expect(orders.done()[0]?.orderId).toBe(`${MAX_DONE + 49}`);
   });
 
+  it("forgets no done order because of open ones", () => {
+    for (let number = 0; number < MAX_DONE; number += 1) orders.apply([update(`open-${number}`, "NEW")], false, 1);
+    orders.apply([update("done", "FILLED", 1)], false, 2);
+    expect(ids(orders.done())).toEqual(["done"]);
+    expect(orders.open()).toHaveLength(MAX_DONE);
+  });
+
+  it("forgets none of an order that was open when others were done", () => {
+    orders.apply([update("late", "NEW")], false, 1);
+    for (let number = 0; number < MAX_DONE; number += 1) orders.apply([update(`${number}`, "FILLED", 1)], false, 2);
+    orders.apply([update("late", "FILLED", 1)], false, 3);
+    expect(orders.done()).toHaveLength(MAX_DONE);
+    expect(orders.done()[0]?.orderId).toBe("late");
+  });
+
   it("grows its version with each change, and with nothing else", () => {
     const before = orders.version;
     orders.apply([], false, 1);

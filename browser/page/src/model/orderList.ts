@@ -95,8 +95,9 @@ export class OrderList {
   }
 
   #forgetOldest(): void {
-    let surplus = this.#lines.size - MAX_DONE;
-    if (surplus <= 0) return;
+    if (this.#lines.size <= MAX_DONE) return;
+    let surplus = -MAX_DONE;
+    for (const line of this.#lines.values()) if (!OPEN_STATUSES.has(line.status)) surplus += 1;
     for (const line of this.#lines.values()) {
       if (surplus <= 0) return;
       if (OPEN_STATUSES.has(line.status)) continue;

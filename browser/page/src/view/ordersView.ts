@@ -4,7 +4,7 @@ import { describeTicket } from "../model/orderTicket.ts";
 import { find, make, setText } from "./dom.ts";
 import { KeyedRows, type Row } from "./keyedRows.ts";
 
-/** So many done orders are shown; the count tells of all. */
+/** So many done orders are shown; the count tells of all. Open ones are all shown: each may have to be canceled. */
 const MAX_DONE_SHOWN = 50;
 
 /** Open orders with their cancel buttons, and done ones. */
@@ -14,8 +14,8 @@ export class OrdersView {
 
   /** `onCancel` is given what is shown of the order, for its answer to be told in the same words. */
   constructor(onCancel: CancelOrder) {
-    this.#open = new OrderTable("open", onCancel);
-    this.#done = new OrderTable("done", null);
+    this.#open = new OrderTable("open", Number.POSITIVE_INFINITY, onCancel);
+    this.#done = new OrderTable("done", MAX_DONE_SHOWN, null);
   }
 
   draw(orders: OrderList): void {
@@ -37,8 +37,10 @@ class OrderTable {
   readonly #empty: HTMLElement;
   readonly #count: HTMLElement;
   readonly #rows: KeyedRows<OrderLine>;
+  readonly #maxShown: number;
 
-  constructor(name: "open" | "done", onCancel: CancelOrder | null) {
+  constructor(name: "open" | "done", maxShown: number, onCancel: CancelOrder | null) {
+    this.#maxShown = maxShown;
     this.#table = find(`${name}-orders`, HTMLTableElement);
     this.#empty = find(`${name}-orders-empty`, HTMLElement);
     this.#count = find(`${name}-count`, HTMLElement);
@@ -55,7 +57,7 @@ class OrderTable {
     setText(this.#count, formatWhole(lines.length));
     this.#table.hidden = lines.length === 0;
     this.#empty.hidden = lines.length > 0;
-    this.#rows.show(lines.slice(0, MAX_DONE_SHOWN));
+    this.#rows.show(lines.slice(0, this.#maxShown));
   }
 }
 
