@@ -182,7 +182,7 @@ async def way(database: Database) -> AsyncIterator[TcpProxy]:
 
 
 async def test_a_pod_cut_off_from_postgres_saves_the_sessions_that_it_serves(
-    make_service: Callable[..., Awaitable[Service]], way: TcpProxy, sql: Sql
+    way: TcpProxy, make_service: Callable[..., Awaitable[Service]], sql: Sql
 ) -> None:
     """Used on one pod, which cannot write it; run out since; expired by nobody, and extended when it can."""
     await make_service(POD_NAME="pod-1", POD_LEASE_SECONDS="5")

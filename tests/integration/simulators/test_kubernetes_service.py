@@ -195,7 +195,7 @@ async def test_a_watch_that_says_nothing_is_not_waited_for(
 
 
 async def test_an_api_server_that_only_fails_ends_a_start(
-    service: Service, api: ApiClient, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    sql: Sql, service: Service, api: ApiClient, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "START_LIMIT_S", 1.0)
     cluster.api.mishaps.add(Mishap(plural="deployments", status=500, times=1_000_000))
@@ -203,6 +203,9 @@ async def test_an_api_server_that_only_fails_ends_a_start(
     simulator = await api.simulator_is(body["simulatorId"], "ERROR")
     assert simulator["reason"] == "platform_unavailable"
     cluster.api.mishaps.clear()
+    assert cluster.is_empty()
+    # For all that the pod knows its create may take effect yet: ending as the last, it would wait for it to its limit.
+    await sql.execute("DELETE FROM simulator.teardowns")
 
 
 async def resyncs(service: Service) -> float:
