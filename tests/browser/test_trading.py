@@ -111,6 +111,7 @@ async def test_a_reload_and_the_way_back_find_everything_as_it_was(trader: Tradi
     first = trader.sockets.established[0].connected or {}
     await trader.page.reload()
     await trader.quotes_come()
+    await expect(trader.find("total-profit")).not_to_have_text("\N{EN DASH}")
     await trader.page.goto(f"{run.url}/docs")
     await trader.page.go_back()
     await trader.quotes_come()

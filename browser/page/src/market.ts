@@ -33,7 +33,8 @@ export class Market implements MarketOrders {
   readonly #view: MarketView;
   readonly #surroundings: MarketSurroundings;
   #connection: Connection | null = null;
-  #simulatorId: string | null = null;
+  /** That runs, null where its id is not known yet; undefined: none does. */
+  #simulatorId: string | null | undefined;
 
   constructor(painter: Painter, surroundings: MarketSurroundings) {
     this.#surroundings = surroundings;
@@ -47,7 +48,7 @@ export class Market implements MarketOrders {
   /** Another connection, of whoever is signed in by now: nothing is known of its market yet. */
   follow(connection: Connection | null): void {
     this.#connection = connection;
-    this.#simulatorId = null;
+    this.#simulatorId = undefined;
     this.panel.clear();
     this.#view.draw(NO_SIMULATOR);
     this.showLiveness();
@@ -63,6 +64,7 @@ export class Market implements MarketOrders {
   show(status: SimulatorStatus): boolean {
     this.#view.draw(status);
     this.showLiveness();
+    if (NOT_LIVE.has(status.status)) this.#simulatorId = undefined;
     if (status.status !== "RUNNING" || status.simulatorId === this.#simulatorId) return false;
     this.#simulatorId = status.simulatorId;
     void this.#readInitialCash();
@@ -130,7 +132,7 @@ export class Market implements MarketOrders {
       if (connection === this.#connection) this.panel.setInitialCash(simulator?.initialCash ?? null);
     } catch {
       // Profit stays unknown until the next market or the next visit; everything else goes on.
-      this.panel.setInitialCash(null);
+      if (connection === this.#connection) this.panel.setInitialCash(null);
     }
   }
 }
