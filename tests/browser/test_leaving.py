@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from playwright.async_api import expect
 
@@ -16,8 +18,34 @@ async def test_a_session_that_was_ended_elsewhere(trader: TradingPage, run: Loca
     await trader.link_is("closed")
     await expect(trader.find("notice-words")).to_contain_text("ended")
     assert len(trader.sockets.established) == 1
+    await trader.find("send").click()
+    await expect(trader.find("ticket-result")).to_contain_text("not sent")
     await trader.find("notice-action").click()  # a new session, because somebody asked for it
     await trader.link_is("open")
     first, second = (socket.connected or {} for socket in trader.sockets.established)
     assert first["sessionId"] != second["sessionId"]
     assert len(trader.sockets.sockets) == 2, "it had tried by itself"
+
+
+async def test_another_user_at_the_same_page_finds_nothing_of_the_one_before(
+    trader: TradingPage, run: LocalRun, user_ids: itertools.count[int]
+) -> None:
+    await trader.order("BUY", "AAPL", 2)
+    await expect(trader.find("ticket-result")).to_contain_text("2 AAPL")
+    await trader.find("sign-out").click()
+    await expect(trader.find("local-user")).to_be_focused()
+    other = str(next(user_ids))
+    try:
+        await trader.find("local-user").fill(other)
+        await trader.page.keyboard.press("Enter")
+        await trader.link_is("open")
+        await trader.quotes_come()
+        await expect(trader.find("main")).to_be_focused()
+        await expect(trader.find("who")).to_have_text(f"User {other}")
+        await expect(trader.find("ticket-result")).to_have_text("")
+        await expect(trader.find("log").locator("li")).to_have_count(1)
+        await expect(trader.row("done-orders", "AAPL")).to_have_count(0)
+        await expect(trader.row("positions", "AAPL")).to_have_count(0)
+        assert trader.complaints == []
+    finally:
+        await run.api(other).call("DELETE", "/api/sessions")

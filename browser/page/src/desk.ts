@@ -58,24 +58,16 @@ export class Desk {
 
   /** Connects this user, in the place of whoever was connected. */
   open(identity: Identity): void {
-    this.close();
+    this.#leave();
     this.#identity = identity;
     this.#section.hidden = false;
     this.#connect(identity);
   }
 
-  /** Leaves; session and market stay for the next time. */
+  /** Leaves, and shows nothing any more of who was here. Session and market stay for the next time. */
   close(): void {
-    this.#connection?.close();
-    this.#connection = null;
-    this.#identity = null;
-    this.#section.hidden = true;
-    this.#connectionPanel.follow(null);
-    this.#market.follow(null);
-    this.#sessions.follow(null, null);
-    this.#surroundings.pods?.mark(null);
-    this.#surroundings.link.hide();
-    this.#surroundings.notice.clear();
+    this.#leave();
+    this.#connectionPanel.clear();
   }
 
   /** Colours of what is drawn on canvas follow the theme. */
@@ -87,6 +79,19 @@ export class Desk {
   recallTickets(): void {
     this.#surroundings.tickets.reload();
     this.#market.panel.recallTickets();
+  }
+
+  #leave(): void {
+    this.#connection?.close();
+    this.#connection = null;
+    this.#identity = null;
+    this.#section.hidden = true;
+    this.#connectionPanel.follow(null);
+    this.#market.follow(null);
+    this.#sessions.follow(null, null);
+    this.#surroundings.pods?.mark(null);
+    this.#surroundings.link.hide();
+    this.#surroundings.notice.clear();
   }
 
   #connect(identity: Identity): void {

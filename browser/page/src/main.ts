@@ -45,13 +45,18 @@ function openPage(config: PageConfig, notice: NoticeView): void {
   });
   signOutButton.addEventListener("click", () => leave(""));
 
+  /** Grows with everybody who comes or leaves: of two who come at once the later one is let in. */
+  let visits = 0;
   const kept = keptSignIn(ofThisTab) ?? (control ? { kind: "local", user: LOCAL_USER } : { kind: "out" });
   if (kept.kind === "token" || (kept.kind === "local" && control)) void enter(kept);
   else signInView.show(control !== null);
 
   async function enter(signIn: SignIn): Promise<void> {
+    visits += 1;
+    const visit = visits;
     const identity = identityOf(signIn);
     const objection = await objectionTo(identity);
+    if (visit !== visits) return;
     if (objection) {
       leave(objection);
       return;
@@ -64,6 +69,7 @@ function openPage(config: PageConfig, notice: NoticeView): void {
   }
 
   function leave(words: string): void {
+    visits += 1;
     desk.close();
     keepSignIn(ofThisTab, { kind: "out" });
     who.hidden = signOutButton.hidden = true;

@@ -79,10 +79,13 @@ export class Market implements MarketOrders {
 
   async submit(ticket: OrderTicket): Promise<TicketResult> {
     const words = describeTicket(ticket, formatPrice);
-    if (!this.#connection) return { tone: "bad", words: `${words}: not sent, since you are not connected.` };
+    const connection = this.#connection;
+    if (!connection || connection.end) {
+      return { tone: "bad", words: `${words}: not sent, since you are not connected.` };
+    }
     const beganMs = performance.now();
     try {
-      const order = await this.#connection.submitOrder(orderRequest(ticket));
+      const order = await connection.submitOrder(orderRequest(ticket));
       this.panel.noteOrder(order.orderId, ticket);
       const took = formatDuration(performance.now() - beganMs);
       const tone = order.status === "REJECTED" ? "bad" : "good";
@@ -93,10 +96,12 @@ export class Market implements MarketOrders {
   }
 
   async cancel(line: OrderLine): Promise<void> {
+    const connection = this.#connection;
     try {
-      await this.#connection?.cancelOrder(line.orderId);
+      await connection?.cancelOrder(line.orderId);
     } catch (error) {
-      this.#surroundings.notice.show(`${orderWords(line)}, to be canceled: ${failureWords(error)}`);
+      if (connection === this.#connection)
+        this.#surroundings.notice.show(`${orderWords(line)}, to be canceled: ${failureWords(error)}`);
     }
   }
 
@@ -116,11 +121,13 @@ export class Market implements MarketOrders {
   }
 
   async #stop(): Promise<void> {
+    const connection = this.#connection;
     try {
-      await this.#connection?.stopSimulator();
+      await connection?.stopSimulator();
       this.#surroundings.tabValues.setItem(CLOSED_KEY, "1");
     } catch (error) {
-      this.#surroundings.notice.show(`The market was not stopped. ${failureWords(error)}`);
+      if (connection === this.#connection)
+        this.#surroundings.notice.show(`The market was not stopped. ${failureWords(error)}`);
     }
   }
 

@@ -50,6 +50,16 @@ describe("ConnectionLog", () => {
     expect(log.entries.map(({ kind }) => kind)).toEqual(["connected", "ended", "connected"]);
   });
 
+  it("knows nothing of whoever was here before once it is cleared", () => {
+    const { version } = log;
+    log.lost("the connection broke off", 1000);
+    log.clear();
+    expect(log.entries).toEqual([]);
+    expect(log.version).toBeGreaterThan(version);
+    log.arrived({ podName: "pod-1", resumed: false, pauseMs: null, cause: null }, 2000);
+    expect(log.entries).toMatchObject([{ kind: "connected", words: "Connected to pod-1." }]);
+  });
+
   it("is bounded", () => {
     for (let number = 0; number < 2 * MAX_ENTRIES; number += 1) log.noticed(`notice ${number}`, number);
     expect(log.entries).toHaveLength(MAX_ENTRIES);

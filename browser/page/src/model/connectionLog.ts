@@ -90,6 +90,14 @@ export class ConnectionLog {
     this.#add(nowMs, "notice", words, null);
   }
 
+  /** Somebody else comes. */
+  clear(): void {
+    this.#entries = [];
+    this.#loss = null;
+    this.#pod = null;
+    this.#version += 1;
+  }
+
   #add(atMs: number, kind: LogEntry["kind"], words: string, pauseMs: number | null): number {
     this.#lastId += 1;
     this.#entries = [{ id: this.#lastId, atMs, kind, words, pauseMs }, ...this.#entries].slice(0, MAX_ENTRIES);

@@ -31,6 +31,13 @@ export class ConnectionPanel {
     this.#draw();
   }
 
+  /** Nothing is left of whoever was here. */
+  clear(): void {
+    this.log.clear();
+    this.#view.tell("busy", "");
+    this.#draw();
+  }
+
   /** So many numbered updates came. */
   noteUpdates(count: number): void {
     this.#rate.note(count, performance.now());

@@ -116,6 +116,7 @@ export class MarketPanel {
   /** There is no market any more, or it is somebody else's. */
   clear(): void {
     this.#forget(null);
+    this.#ticketView.forget();
     this.#initialCash = null;
     this.#offerSymbols();
     this.#drawQuotes();

@@ -24,7 +24,9 @@ export class SessionsPanel {
   follow(rest: RestClient | null, sessionId: string | null): void {
     this.#rest = rest;
     this.#sessionId = sessionId;
-    if (!rest) this.#view.draw([], null);
+    if (rest) return;
+    this.#view.draw([], null);
+    this.#view.tell("good", "");
   }
 
   async refresh(): Promise<void> {
@@ -38,16 +40,19 @@ export class SessionsPanel {
       if (asked !== this.#asked || rest !== this.#rest) return;
       this.#view.draw(sessions, this.#sessionId);
     } catch (error) {
-      this.#view.tell("bad", `Your sessions could not be read. ${failureWords(error)}`);
+      if (rest === this.#rest) this.#view.tell("bad", `Your sessions could not be read. ${failureWords(error)}`);
     }
   }
 
   async #end(line: SessionLine): Promise<void> {
+    const rest = this.#rest;
+    if (!rest) return;
     try {
-      await this.#rest?.endSession(line.sessionId);
-      this.#view.tell("good", `The session of ${line.device} has ended.`);
+      await rest.endSession(line.sessionId);
+      if (rest === this.#rest) this.#view.tell("good", `The session of ${line.device} has ended.`);
     } catch (error) {
-      this.#view.tell("bad", `The session of ${line.device} was not ended. ${failureWords(error)}`);
+      if (rest === this.#rest)
+        this.#view.tell("bad", `The session of ${line.device} was not ended. ${failureWords(error)}`);
     }
     await this.refresh();
   }

@@ -41,6 +41,7 @@ export class SignInView {
 
   /** What was typed is forgotten: a token stays nowhere but where it is used. */
   hide(): void {
+    if (this.#section.contains(document.activeElement)) find("main", HTMLElement).focus();
     this.#section.hidden = true;
     this.#token.value = "";
     this.#token.setAttribute("aria-invalid", "false");

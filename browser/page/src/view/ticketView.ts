@@ -31,6 +31,8 @@ export class TicketView {
   readonly #board: QuoteBoard;
   #judged = false;
   #sending = false;
+  /** Grows where what was sent before is of no interest any more. */
+  #round = 0;
 
   constructor(
     board: QuoteBoard,
@@ -61,6 +63,14 @@ export class TicketView {
     if (symbol === null || this.#symbol.value === symbol) return;
     this.#symbol.value = symbol;
     this.#price.value = "";
+    this.#edited();
+  }
+
+  /** What became of the last order is nobody's business any more. */
+  forget(): void {
+    this.#round += 1;
+    this.#sending = false;
+    this.#tell({ tone: "busy", words: "" });
     this.#edited();
   }
 
@@ -108,10 +118,13 @@ export class TicketView {
       if (first) find(first.field, HTMLElement).focus();
       return;
     }
+    const round = this.#round;
     this.#sending = true;
     this.#edited();
     this.#tell({ tone: "busy", words: "Sending the order…" });
-    this.#tell(await onOrder(verdict.ticket));
+    const result = await onOrder(verdict.ticket);
+    if (round !== this.#round) return;
+    this.#tell(result);
     this.#sending = false;
     this.#edited();
   }
