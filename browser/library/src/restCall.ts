@@ -3,6 +3,9 @@
 import { ServiceError, TransportError } from "./errors.ts";
 import type { Clock } from "./platform.ts";
 
+/** Who asks for more, such as a proxy in front of the service, is asked again all the same. */
+const MAX_RETRY_AFTER_MS = 300_000;
+
 export type Answer = Readonly<Record<string, unknown>>;
 
 export interface RestCall {
@@ -66,5 +69,5 @@ export async function readRefusal(response: Response): Promise<ServiceError> {
 
 /** RFC 9110 §10.2.3; a date is passed over, since the service writes none. */
 function retryAfterMs(value: string | null): number | null {
-  return value !== null && /^\d+$/.test(value) ? Number(value) * 1000 : null;
+  return value !== null && /^\d+$/.test(value) ? Math.min(Number(value) * 1000, MAX_RETRY_AFTER_MS) : null;
 }

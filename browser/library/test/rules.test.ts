@@ -11,6 +11,7 @@ import { Endpoints } from "../src/endpoints.ts";
 import { EventStreamReader } from "../src/eventStream.ts";
 import { ExchangeView } from "../src/exchangeView.ts";
 import { Heartbeats } from "../src/heartbeats.ts";
+import { readRefusal } from "../src/restCall.ts";
 import { SendRate } from "../src/sendRate.ts";
 import { Silence } from "../src/silence.ts";
 import { Slot } from "../src/slot.ts";
@@ -25,6 +26,21 @@ describe("an address that asked to be left alone", () => {
     endpoints.leave("one", 5_000);
     endpoints.leave("one");
     expect(endpoints.choose(1_000)).toEqual({ url: "one", waitMs: 4_000 });
+  });
+});
+
+describe("Retry-After", () => {
+  it.each([
+    ["7", 7_000],
+    ["86400", 300_000],
+    ["9".repeat(400), 300_000],
+    ["Fri, 20 Nov 2026 20:00:00 GMT", null],
+    ["-1", null],
+    [null, null],
+  ])("%s", async (value, expected) => {
+    const headers: Record<string, string> = value === null ? {} : { "Retry-After": value };
+    const refusal = await readRefusal(new Response("{}", { status: 503, headers }));
+    expect(refusal.retryAfterMs).toBe(expected);
   });
 });
 
