@@ -204,7 +204,7 @@ async def test_an_api_server_that_only_fails_ends_a_start(
     assert simulator["reason"] == "platform_unavailable"
     cluster.api.mishaps.clear()
     assert cluster.is_empty()
-    # For all that the pod knows its create may take effect yet: ending as the last, it would wait for it to its limit.
+    # For all that the pod knows, its create may take effect yet: ending as the last, it would wait until its limit.
     await sql.execute("DELETE FROM simulator.teardowns")
 
 
