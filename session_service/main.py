@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -233,7 +234,8 @@ def _sandbox_role(options: argparse.Namespace, environ: Mapping[str, str], doten
             return EXIT_OK if removed else EXIT_FAILED
         role, password = asyncio.run(sandbox_roles.make_role(owner_dsn, options.name))
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        print(f"session-service: the role cannot be made: {error or type(error).__name__}", file=sys.stderr)
+        what = "removed" if options.remove else "made"
+        print(f"session-service: the role cannot be {what}: {error or type(error).__name__}", file=sys.stderr)
         return EXIT_FAILED
     place = urlsplit(owner_dsn)
     print(urlunsplit(place._replace(netloc=f"{role}:{password}@{place.hostname}:{place.port}")))
@@ -343,6 +345,8 @@ def _run_until_signal(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(whole())
     except asyncio.CancelledError:
         raise BackupError("ended by a signal; nothing is left of what was begun") from None
+    except (ConnectionRefusedError, socket.gaierror) as error:
+        raise BackupError(f"the database cannot be reached: {error}") from error
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise BackupError(named or type(error).__name__) from error
