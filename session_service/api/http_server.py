@@ -20,7 +20,7 @@ from session_service.api.server_log import server_logger
 MAX_HEADER_BYTES = 16 * 1024  # of one header: a token may have 8 KiB, and is then refused by a 401
 MAX_REQUEST_LINE_BYTES = 32 * 1024
 SHUTDOWN_LIMIT_S = 1.0  # for requests under way, when the listener closes
-# A client that takes nothing of an answer for so long is cut off: some have megabytes, which stay in memory meanwhile.
+# A client that takes nothing of an answer for so long is cut off: some have megabytes, and stay in memory till then.
 # What a client reads is seen here in steps of up to a megabyte, so this is no time of a few seconds.
 UNREAD_LIMIT_S = 60.0
 
