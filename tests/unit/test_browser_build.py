@@ -46,6 +46,15 @@ def test_the_lines_of_node_that_vite_works_with(version: str, expected: bool) ->
     assert browser.is_new_enough(version) is expected
 
 
+def test_the_lock_is_of_these_manifests_and_names_no_address() -> None:
+    locked = json.loads((browser.BROWSER / "package-lock.json").read_text())["packages"]
+    for folder in ("", "library", "page"):
+        manifest = json.loads((browser.BROWSER / folder / "package.json").read_text())
+        shared = locked[folder].keys() & manifest.keys() | {"dependencies", "devDependencies"}
+        assert {key: locked[folder].get(key) for key in shared} == {key: manifest.get(key) for key in shared}, folder
+    assert not [path for path, package in locked.items() if "resolved" in package and not package.get("link")]
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A browser/ with a lock, in which nothing is installed."""
