@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,11 +16,10 @@ import aiohttp
 import psutil
 
 from session_service.clients.token_signer import sign_token
-from session_service.local.ports import is_free
 from tests.support.api_client import ApiClient
+from tests.support.local_process import free_ports
 
 READY_WITHIN_S = 180.0
-PORTS = (22_000, 32_000)
 
 
 class LocalRun:
@@ -53,20 +51,12 @@ class LocalRun:
         return [parent, *parent.children(recursive=True)]
 
 
-def first_of_free_ports(count: int) -> int:
-    """So many in a row, below those that outgoing connections take (32,768 and up on Linux)."""
-    while True:
-        first = random.randrange(*PORTS)
-        if all(is_free(port) for port in range(first, first + count)):
-            return first
-
-
 @contextlib.asynccontextmanager
 async def local_run(
     data: Path, *, pods: int = 1, environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[LocalRun]:
     """Start one on a free port and wait until it is ready; at the end it is killed if it still runs."""
-    port = first_of_free_ports(pods)
+    port = free_ports(pods)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "session_service", "local", "--port", str(port), "--pods", str(pods), "--data-dir", str(data)),
