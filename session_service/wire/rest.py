@@ -8,7 +8,7 @@ session object is snake_case, since other services read it so. Instants are RFC 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -97,6 +97,7 @@ class SubmitOrderRequest(RequestBody, frozen=True, kw_only=True):
 
 
 Body = TypeVar("Body", bound=RequestBody)
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]  # with its offset: what JSON Schema calls a date-time
 
 
 def decode_body(decoder: msgspec.json.Decoder[Body], raw: bytes) -> Body:
@@ -142,7 +143,7 @@ class SessionCreated(Answer, frozen=True, kw_only=True):
     session_id: str
     is_new: bool
     status: str
-    expires_at: datetime
+    expires_at: Instant
     pod_name: str
 
 
@@ -151,7 +152,7 @@ class SessionReady(Answer, frozen=True, kw_only=True):
 
 
 class SessionKept(Answer, frozen=True, kw_only=True):
-    expires_at: datetime
+    expires_at: Instant
 
 
 class SessionEnded(Answer, frozen=True, kw_only=True):
@@ -177,8 +178,8 @@ class SimulatorView(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str
     status: SimulatorStatus
     reason: str | None
-    created_at: datetime
-    last_active: datetime
+    created_at: Instant
+    last_active: Instant
     initial_symbols: tuple[str, ...]
     initial_cash: float
     uptime_seconds: int

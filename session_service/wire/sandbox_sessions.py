@@ -9,7 +9,6 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -30,7 +29,7 @@ from session_service.domain.sandbox_session import (
 )
 from session_service.errors import InvalidRequestError
 from session_service.wire.fields import PRINTABLE_PATTERN
-from session_service.wire.rest import RequestBody, utc
+from session_service.wire.rest import Instant, RequestBody, utc
 
 MAX_BODY_BYTES = 1024 * 1024
 LONGEST_WAIT_S = 30.0
@@ -126,8 +125,8 @@ class SandboxSessionRow(msgspec.Struct, frozen=True, kw_only=True):
     inbox_status: InboxStatus | None
     sbx_config: Raw
     parent: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
 
 class ClaimedSandboxSession(SandboxSessionRow, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,17 @@ def test_it_is_valid() -> None:
 def test_code_in_descriptions_is_marked_as_commonmark_has_it() -> None:
     assert "``" not in json.dumps(DOCUMENT)
     assert DOCUMENT["components"]["schemas"]["SandboxSessionList"]["description"].startswith("`cursor` asks")
+
+
+def test_instants_are_date_times() -> None:
+    instants = {
+        f"{name}.{field}": shape
+        for name, schema in DOCUMENT["components"]["schemas"].items()
+        for field, shape in schema.get("properties", {}).items()
+        if re.search(r"(At|_at|[lL]ast_?[aA]ctive)$", field)
+    }
+    assert {"SandboxSessionRow.created_at", "SessionCreated.expiresAt", "SimulatorView.lastActive"} <= instants.keys()
+    assert {key for key, shape in instants.items() if "date-time" not in json.dumps(shape)} == set()
 
 
 def test_operations_are_told_apart() -> None:
