@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from session_service.database.sandbox_upkeep import SandboxUpkeepRepository
+from session_service.errors import DatabaseUnavailableError
 from session_service.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -15,7 +16,8 @@ GUARD_EVERY_S = 5.0
 RETAIN_EVERY_S = 60.0
 MEASURE_EVERY_S = 15.0
 LONGEST_TRANSACTION_S = 120.0
-_BATCH = 200  # rows of 1 MiB take 1 to 2 ms each
+_BATCH = 200  # rows of 1 MiB take 1 to 2 ms each, and each child of a row 0.2 ms
+_LESS = 8  # by so much a batch is made smaller that takes too long
 _PAUSE_S = 0.1  # between batches, for everybody else
 _BATCHES_A_PASS = 500
 
@@ -42,14 +44,21 @@ class SandboxUpkeep:
     async def retain(self) -> None:
         """Delete what was completed and is old enough, batch by batch; the next pass goes on where it is too much.
 
-        What is deleted stays so, also where this is cancelled.
+        A batch that fails is made smaller, down to one session: children, which lose their parent, may be what takes
+        too long. What is deleted stays so, also where this is cancelled.
         """
         if not self._retention_days:
             return
-        removed = 0
+        removed, batch = 0, _BATCH
         try:
             for _ in range(_BATCHES_A_PASS):
-                deleted = await self._repository.delete_completed(self._retention_days, _BATCH)
+                try:
+                    deleted = await self._repository.delete_completed(self._retention_days, batch)
+                except DatabaseUnavailableError:
+                    if batch == 1:
+                        raise
+                    batch = max(1, batch // _LESS)
+                    continue
                 removed += deleted
                 self._metrics.sandbox_sessions_deleted_total.inc(deleted)
                 if not deleted:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from session_service import config
-from session_service.database.postgres import Postgres
+from session_service.database.postgres import COMMAND_TIMEOUT_S, Postgres
 from session_service.database.sandbox_upkeep import SandboxUpkeepRepository
 from session_service.database.sql_files import load_queries
 from session_service.sandboxes.upkeep import SandboxUpkeep
@@ -44,6 +44,29 @@ async def test_old_completed_sessions_are_deleted_batch_by_batch(
     await SandboxUpkeep(repository, metrics, retention_days=30).retain()
     assert await owner.fetchval("SELECT count(*) FROM session") == 9
     assert metrics.registry.get_sample_value("session_sandbox_sessions_deleted_total") == 450
+
+
+async def test_sessions_that_take_long_to_delete_are_deleted_in_smaller_batches(
+    sandboxes: Sandboxes, repository: SandboxUpkeepRepository
+) -> None:
+    """As those do that have many children. All in one batch they would take longer than a statement may."""
+    owner = await sandboxes.owner()
+    sessions = int(COMMAND_TIMEOUT_S / 0.02 * 1.2)
+    await owner.execute(
+        "INSERT INTO session (inbox_status, created_at) SELECT 'completed', '2020-01-01' FROM generate_series(1, $1)",
+        sessions,
+    )
+    await owner.execute(
+        "CREATE FUNCTION public.take_long() RETURNS TRIGGER LANGUAGE plpgsql"
+        " AS 'BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END'"
+    )
+    await owner.execute(
+        "CREATE TRIGGER take_long AFTER DELETE ON session FOR EACH ROW EXECUTE FUNCTION public.take_long()"
+    )
+    metrics = Metrics()
+    await SandboxUpkeep(repository, metrics, retention_days=30).retain()
+    assert await owner.fetchval("SELECT count(*) FROM session") == 0
+    assert metrics.registry.get_sample_value("session_sandbox_sessions_deleted_total") == sessions
 
 
 async def test_by_default_nothing_is_deleted(sandboxes: Sandboxes, repository: SandboxUpkeepRepository) -> None:
