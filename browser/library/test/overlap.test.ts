@@ -6,18 +6,8 @@
 import { describe, expect, it } from "vitest";
 import type { ExchangeData } from "../src/events.ts";
 import { type FakeSocket, order } from "./support/fakeService.ts";
+import { randomOf } from "./support/random.ts";
 import { record } from "./support/recorded.ts";
-
-/** mulberry32: the same life for the same seed. */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** The simulator: each update has an order update of its own, so that each loss and each repetition shows. */
 class Simulator {

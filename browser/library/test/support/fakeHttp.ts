@@ -13,10 +13,12 @@ export interface Asked {
 export class FakeStream {
   readonly asked: Asked;
   readonly #controller: ReadableStreamDefaultController<Uint8Array>;
+  readonly #unixMs: () => number;
   left = false;
 
-  constructor(asked: Asked, controller: ReadableStreamDefaultController<Uint8Array>) {
+  constructor(asked: Asked, controller: ReadableStreamDefaultController<Uint8Array>, unixMs: () => number) {
     this.asked = asked;
+    this.#unixMs = unixMs;
     this.#controller = controller;
   }
 
@@ -25,7 +27,7 @@ export class FakeStream {
   }
 
   say(frame: Said): void {
-    this.text(`event: ${frame.type}\ndata: ${JSON.stringify({ ...frame, timestamp: START_UNIX_MS })}\n\n`);
+    this.text(`event: ${frame.type}\ndata: ${JSON.stringify({ ...frame, timestamp: this.#unixMs() })}\n\n`);
   }
 
   text(text: string): void {
@@ -67,6 +69,8 @@ type Answer = { readonly status?: number; readonly headers?: Record<string, stri
 export class FakeHttp {
   readonly asked: Asked[] = [];
   readonly streams: FakeStream[] = [];
+  /** The service's clock. */
+  unixMs: () => number = () => START_UNIX_MS;
   /** By method and path, null: no network. An event stream is given by `answerStream`. */
   answer: (asked: Asked) => Answer = () => null;
   answerStream: (asked: Asked) => Answer | "stream" = () => "stream";
@@ -96,7 +100,7 @@ export class FakeHttp {
   #stream(asked: Asked, signal: AbortSignal | null): Response {
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
-        const stream = new FakeStream(asked, controller);
+        const stream = new FakeStream(asked, controller, () => this.unixMs());
         this.streams.push(stream);
         signal?.addEventListener("abort", () => stream.leave());
       },
