@@ -108,8 +108,14 @@ def connection_options(settings: DatabaseSettings) -> dict[str, Any]:
         "ssl": False if settings.sslmode == "disable" else settings.sslmode,
         "timeout": CONNECT_TIMEOUT_S,
         "command_timeout": COMMAND_TIMEOUT_S,
-        # UTC everywhere; jit costs more than it gives for statements of a millisecond.
-        "server_settings": {"application_name": "session-service", "timezone": "UTC", "jit": "off"},
+        # UTC everywhere, and instants that are text as ISO 8601; jit costs more than it gives for statements of a
+        # millisecond.
+        "server_settings": {
+            "application_name": "session-service",
+            "timezone": "UTC",
+            "datestyle": "ISO",
+            "jit": "off",
+        },
     }
 
 

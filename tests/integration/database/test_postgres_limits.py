@@ -1,4 +1,4 @@
-"""Limits that an operator sets on the server: what runs into them is unavailable, no fault of ours."""
+"""What an operator sets on the server: what runs into its limits is unavailable, no fault of ours; and formats."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ async def test_a_lock_that_takes_too_long(limited: Postgres, database: Database)
         assert await limited.fetch_value("SELECT count(*) FROM session.pods") == 0
     finally:
         await holder.close()
+
+
+async def test_instants_are_written_alike_whatever_the_database_is_set_to(database: Database) -> None:
+    """Lists go on from an instant as PostgreSQL has written it."""
+    owner = await asyncpg.connect(database.owner_dsn)
+    await owner.execute(f"ALTER DATABASE \"{database.name}\" SET datestyle = 'German'")
+    await owner.execute(f"ALTER DATABASE \"{database.name}\" SET timezone = 'Asia/Tokyo'")
+    await owner.close()
+    postgres = Postgres(config.load(database.environ()).settings.database, Metrics())
+    await postgres.open()
+    try:
+        written = await postgres.fetch_value("SELECT '2026-01-02 03:04:05+00'::timestamptz::text")
+        assert written == "2026-01-02 03:04:05+00"
+    finally:
+        await postgres.close()
