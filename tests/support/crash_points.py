@@ -16,6 +16,8 @@ from tests.support.mishaps import Mishap
 from tests.support.pod_parts import PodParts, identity
 from tests.support.workload_host import FAILS_ON_THIS_PLATFORM
 
+FEWEST_CALLS = 3
+MORE_CALLS_THAN_ANY_OPERATION_MAKES = 200
 REFUSAL = "'no symbol' is not a symbol (1 to 16 of A-Z, 0-9, dot and hyphen)"
 
 
@@ -128,7 +130,8 @@ async def beat(pod: PodParts, _case: Case) -> None:
 
 
 ENDED = None  # there is no session any more, and nothing of its simulators
-OPERATIONS: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]]] = {
+Outcomes = set[tuple[str, str | None] | None]
+COMMANDS: dict[str, tuple[Prepare, Operate, Outcomes]] = {
     # What comes before, what is done, and how the newest simulator may stand afterwards where it was done or refused.
     "create": (nothing, start, {("RUNNING", None), ENDED}),
     "stop": (run, stop, {("STOPPED", "stopped_by_user"), ("RUNNING", None)}),
@@ -136,6 +139,8 @@ OPERATIONS: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]
     "stop of a start": (nothing, start_and_stop, {("STOPPED", "stopped_by_user"), ("RUNNING", None), ENDED}),
     "end while starting": (nothing, start_and_end_session, {ENDED, ("RUNNING", None)}),
     "end of the session": (run, end_session, {ENDED, ("RUNNING", None)}),
+}
+EVENTS: dict[str, tuple[Prepare, Operate, Outcomes]] = {
     "expiry": (run_out, expire, {ENDED}),
     "cleanup by hand": (run_out, clean_up_by_hand, {ENDED}),
     "adoption while starting": (be_left_while_starting, adopt, {("RUNNING", None)}),
@@ -147,6 +152,7 @@ OPERATIONS: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]
     ),
     "a container that restarts": (lose_state, beat, {("ERROR", "state_lost")}),
 }
+"""As COMMANDS: starts that cannot succeed, and what happens without a command."""
 
 
 async def fill(pod: PodParts, case: Case) -> None:
@@ -177,7 +183,7 @@ async def inspect(pod: PodParts, _case: Case) -> None:
     await pod.warm_pool.inspect()
 
 
-WITH_SPARES: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None]]] = {
+WITH_SPARES: dict[str, tuple[Prepare, Operate, Outcomes]] = {
     "refill": (lose_all, refill, {ENDED}),
     "replacement of what is outdated": (fill_with_what_is_outdated, refill, {ENDED}),
     "inspection": (fill_with_what_dies, inspect, {ENDED}),
@@ -185,12 +191,12 @@ WITH_SPARES: dict[str, tuple[Prepare, Operate, set[tuple[str, str | None] | None
     "start with a spare that died": (fill_with_what_dies, start, {("RUNNING", None), ENDED}),
     "end while a spare is taken": (fill, start_and_end_session, {ENDED, ("RUNNING", None)}),
 }
-"""As OPERATIONS, where spares are kept."""
+"""As COMMANDS, where spares are kept."""
 
 
 async def meet(here: InstallationOn[Any], survivor: PodParts, name: str, mishap: Mishap, number: int) -> bool:
     """One pod carries ``name`` out, and has ``mishap`` at its call of this number. False: it made fewer calls."""
-    prepare, operate, outcomes = {**OPERATIONS, **WITH_SPARES}[name]
+    prepare, operate, outcomes = {**COMMANDS, **EVENTS, **WITH_SPARES}[name]
     async with here.pod() as pod:
         case = Case(here, await pod.open_session(f"user-{name}"), f"user-{name}")
         await prepare(pod, case)
@@ -235,3 +241,22 @@ async def meet(here: InstallationOn[Any], survivor: PodParts, name: str, mishap:
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
         return happened
+
+
+async def meet_at_every_call(
+    here: InstallationOn[Any],
+    survivor: PodParts,
+    name: str,
+    *,
+    fewest_calls: int = FEWEST_CALLS,
+    is_clean: Callable[[], bool] = lambda: True,
+) -> None:
+    """Every mishap at each call that ``name`` makes, of which there are more than ``fewest_calls``, one at a time;
+    ``is_clean`` holds after each.
+    """
+    for mishap in Mishap:
+        for number in range(1, MORE_CALLS_THAN_ANY_OPERATION_MAKES):
+            if not await meet(here, survivor, name, mishap, number):
+                assert number > fewest_calls, "the mishap has to meet the operation"
+                break
+            assert is_clean()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import asyncpg
+import grpc
 import pytest
 
 from tests.support.api_client import ApiClient
+from tests.support.cluster_host import ExchangeContainers
+from tests.support.fake_kubernetes.cluster import Cluster, fake_cluster
 from tests.support.installation import Installation, installation, running_simulator
 from tests.support.invariants import check_invariants
 from tests.support.servers import Database, TestServers
@@ -39,6 +42,17 @@ async def host() -> AsyncIterator[WorkloadHost]:
 @pytest.fixture
 async def here(database: Database, host: WorkloadHost) -> AsyncIterator[Installation]:
     async with installation(database, host) as made:
+        yield made
+
+
+@pytest.fixture
+async def cluster(host: WorkloadHost, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    """Its Pods are simulators of ``host``, reached under the names of their Services."""
+    async with fake_cluster(containers=ExchangeContainers(host)) as made:
+        real = grpc.aio.insecure_channel
+        monkeypatch.setattr(
+            grpc.aio, "insecure_channel", lambda target, **options: real(made.resolve(target), **options)
+        )
         yield made
 
 

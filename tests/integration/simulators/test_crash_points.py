@@ -6,110 +6,14 @@ Where that takes the pod, another one takes over. Then everything has to come to
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-
 import pytest
 
-from tests.support.crash_points import OPERATIONS, WITH_SPARES, Case, Operate, end_session, meet, start, stop
-from tests.support.installation import AT_REST_WITHIN_S, Installation, installation, running_simulator
-from tests.support.mishaps import Mishap
-from tests.support.pod_parts import PodParts
-from tests.support.servers import Database
-from tests.support.workload_host import WorkloadHost
-
-FEWEST_CALLS = 3
-MORE_CALLS_THAN_ANY_OPERATION_MAKES = 200
-
-Arrive = Callable[[], Awaitable[None]]
+from tests.support.crash_points import COMMANDS, meet_at_every_call
+from tests.support.installation import Installation
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.usefixtures("neighbour")
 async def test_whatever_happens_at_any_call_everything_comes_to_rest(here: Installation, name: str) -> None:
     async with here.pod() as survivor:
-        for mishap in Mishap:
-            for number in range(1, MORE_CALLS_THAN_ANY_OPERATION_MAKES):
-                if not await meet(here, survivor, name, mishap, number):
-                    assert number > FEWEST_CALLS, "the mishap has to meet the operation"
-                    break
-
-
-@pytest.mark.parametrize("name", WITH_SPARES)
-@pytest.mark.usefixtures("neighbour")
-async def test_whatever_happens_at_any_call_no_spare_is_left_over_or_missing(
-    database: Database, host: WorkloadHost, name: str
-) -> None:
-    async with installation(database, host, SIMULATOR_WARM_POOL_SIZE="1") as here, here.pod() as survivor:
-        for mishap in Mishap:
-            for number in range(1, MORE_CALLS_THAN_ANY_OPERATION_MAKES):
-                if not await meet(here, survivor, name, mishap, number):
-                    assert number > FEWEST_CALLS, "the mishap has to meet the operation"
-                    break
-
-
-@contextlib.asynccontextmanager
-async def a_create_under_way(here: Installation) -> AsyncIterator[tuple[PodParts, Case, Arrive]]:
-    """The pod that asked for it is gone as well, so that nobody waits for the answer. Another pod has its session."""
-    async with here.pod() as survivor, here.pod() as pod:
-        case = Case(here, await pod.open_session("user-1"), "user-1")
-        pod.calls.arm(Mishap.LATE, "create")
-        await start(pod, case)
-        await asyncio.wait_for(pod.calls.happened.wait(), AT_REST_WITHIN_S)
-        case.simulator = await survivor.simulators.of_session(case.session_id)
-        await here.declare_dead(pod)
-        await survivor.ownership.adopt()
-        yield survivor, case, pod.calls.deliver_late
-
-
-@pytest.mark.parametrize("end", [end_session, stop])
-async def test_a_simulators_end_is_no_end_while_its_create_may_still_arrive(here: Installation, end: Operate) -> None:
-    async with a_create_under_way(here) as (survivor, case, arrive):
-        await end(survivor, case)
-        await survivor.quiet()
-        for _ in range(3):
-            await survivor.teardowns.work_off()
-            await survivor.reconciler.resync()
-            await survivor.quiet()
-        unrest = await here.unrest()
-        assert unrest.keys() <= {"teardowns", "on their way"}
-        assert unrest
-        await arrive()
-        assert here.host.workloads(here.label)
-        for _ in range(3):
-            await survivor.teardowns.work_off()
-            await survivor.reconciler.resync()
-            await survivor.quiet()
-        assert await here.unrest() == {}
-        assert here.host.workloads(here.label) == {}
-
-
-async def test_a_create_that_was_answered_keeps_nobody_waiting(here: Installation) -> None:
-    async with here.pod() as pod:
-        simulator = await running_simulator(pod, await pod.open_session("user-1"), "user-1")
-        assert await here.sql.fetchval("SELECT create_until = '-infinity' FROM simulator.instances")
-        await pod.simulators.stop_simulator(simulator.simulator_id, "stopped_by_user")
-        await pod.quiet()
-        assert await here.newest(simulator.session_id) == ("STOPPED", "stopped_by_user")
-
-
-@pytest.mark.parametrize("end", [end_session, stop])
-async def test_a_workload_that_arrives_after_its_simulators_end_is_removed(here: Installation, end: Operate) -> None:
-    """Later than any create may: a request that a frozen host reads when it goes on."""
-    async with a_create_under_way(here) as (survivor, case, arrive):
-        await end(survivor, case)
-        await here.brought_to_rest_by(survivor)
-        await arrive()
-        assert here.host.workloads(here.label)
-        await survivor.round()
-        assert here.host.workloads(here.label) == {}
-
-
-async def test_a_simulator_whose_workload_is_no_more_fails(here: Installation) -> None:
-    async with here.pod() as pod:
-        simulator = await running_simulator(pod, await pod.open_session("user-1"), "user-1")
-        here.host.remove(here.label, simulator.simulator_id, None)
-        await pod.round()
-        await pod.quiet()
-        assert await here.newest(simulator.session_id) == ("ERROR", "workload_gone")
+        await meet_at_every_call(here, survivor, name)
