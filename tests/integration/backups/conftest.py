@@ -17,6 +17,7 @@ from session_service.database import sandbox_roles
 from session_service.local.binaries import find_postgres
 from session_service.local.postgres import EmbeddedPostgres
 from tests.support.filled_database import VM, fill
+from tests.support.memory_directory import MemoryDirectory
 from tests.support.servers import Database
 from tests.support.sql import Sql
 
@@ -62,7 +63,8 @@ class Target:
 @pytest.fixture(scope="package")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     directory = tmp_path_factory.mktemp("other")
-    server = EmbeddedPostgres(find_postgres(), directory / "postgres", password="other", log=directory / "log")
+    memory = MemoryDirectory(directory / "cluster")
+    server = EmbeddedPostgres(find_postgres(), memory.path / "postgres", password="other", log=directory / "log")
 
     async def start() -> None:
         await server.prepare()
@@ -77,6 +79,7 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedP
         yield server
         runner.run(server.stop())
         server.close()
+    memory.remove()
 
 
 @pytest.fixture
