@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 LOCK = ROOT / "requirements-image.lock"
 PAGE_LOCK = ROOT / "requirements-browser.lock"
 FETCH_LIMIT_S = 300.0
-NPM_NOT_REACHED = ("ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT")  # and npm's
+NPM_NOT_REACHED = ("ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "network timeout")  # and npm's
 NOT_REACHED = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ProxyError")  # pip's own words
 
 
