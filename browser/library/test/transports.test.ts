@@ -65,7 +65,7 @@ class Life {
     for (let step = 0; step < 100; step += 1) await this.#live(true);
     const subscribed = this.connection.subscribe(last, { timeoutMs: 600_000 });
     for (let step = 0; step < 30; step += 1) await this.#live(false);
-    for (let step = 0; step < 80; step += 1) await this.#goOn(500, 1);
+    for (let step = 0; step < 100; step += 1) await this.#goOn(1_000, 1);
     await subscribed;
   }
 
