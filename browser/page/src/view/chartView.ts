@@ -1,4 +1,5 @@
 import uPlot from "uplot";
+import { axisLabels, PRICE_STEPS } from "../model/chartAxes.ts";
 import { formatClock, formatPrice, formatSignedPercent } from "../model/numberFormat.ts";
 import type { PriceColumns } from "../model/priceHistory.ts";
 import type { QuoteLine } from "../model/quoteBoard.ts";
@@ -86,8 +87,20 @@ export class ChartView {
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: true }, y: { range: priceRange } },
       axes: [
-        { ...axis, size: 28, space: 80, values: (chart, splits) => splits.map((at_s) => timeLabel(chart, at_s)) },
-        { ...axis, side: 1, size: 66, space: 36, values: (_chart, splits) => splits.map(formatPrice) },
+        {
+          ...axis,
+          size: 28,
+          space: 80,
+          values: (chart, splits) => axisLabels(splits, isEmpty(chart), (at_s) => timeLabel(chart, at_s)),
+        },
+        {
+          ...axis,
+          side: 1,
+          size: 66,
+          space: 36,
+          incrs: [...PRICE_STEPS],
+          values: (chart, splits) => axisLabels(splits, isEmpty(chart), formatPrice),
+        },
       ],
       series: [
         {},
@@ -146,6 +159,10 @@ function priceRange(_chart: uPlot, least: number | null, most: number | null): [
   if (least === null || most === null) return [0, 1];
   const air = Math.max((most - least) * 0.1, 0.03);
   return [least - air, most + air];
+}
+
+function isEmpty(chart: uPlot): boolean {
+  return chart.data[0].length === 0;
 }
 
 /** A label that would stick out at the left is left out. */
