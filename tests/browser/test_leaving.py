@@ -17,6 +17,9 @@ async def test_a_session_that_was_ended_elsewhere(trader: TradingPage, run: Loca
     assert (await run.api(user_id).call("DELETE", "/api/sessions"))[0] == 200
     await trader.link_is("closed")
     await expect(trader.find("notice-words")).to_contain_text("ended")
+    await expect(trader.find("market-label")).to_have_text("Not connected")
+    await expect(trader.find("start-market")).to_be_hidden()
+    await expect(trader.find("stop-market")).to_be_hidden()
     assert len(trader.sockets.established) == 1
     await trader.find("send").click()
     await expect(trader.find("ticket-result")).to_contain_text("not sent")

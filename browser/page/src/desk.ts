@@ -177,6 +177,7 @@ export class Desk {
     const words = errorWords(end.code, end.reason);
     this.#connectionPanel.log.ended(words, Date.now());
     this.#connectionPanel.changed();
+    this.#market.ended();
     this.#surroundings.link.show("closed", "Not connected");
     this.#surroundings.pods?.mark(null);
     if (end.code === "AUTHENTICATION_FAILED") {

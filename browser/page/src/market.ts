@@ -6,7 +6,7 @@ import { formatDuration, formatPrice } from "./model/numberFormat.ts";
 import type { OrderLine } from "./model/orderList.ts";
 import { orderOutcome } from "./model/orderOutcome.ts";
 import { describeTicket, type OrderTicket } from "./model/orderTicket.ts";
-import { NO_SIMULATOR } from "./model/simulatorProgress.ts";
+import { NO_SIMULATOR, OUT_OF_SIGHT } from "./model/simulatorProgress.ts";
 import { type MarketOrders, MarketPanel } from "./panel/marketPanel.ts";
 import { MarketView } from "./view/marketView.ts";
 import type { NoticeView } from "./view/noticeView.ts";
@@ -69,6 +69,13 @@ export class Market implements MarketOrders {
     this.#simulatorId = status.simulatorId;
     void this.#readInitialCash();
     return true;
+  }
+
+  /** The connection is over for good. What is shown stays, and is said to be old. */
+  ended(): void {
+    this.#simulatorId = undefined;
+    this.#view.draw(OUT_OF_SIGHT);
+    this.showLiveness();
   }
 
   /** Says whether what is shown goes on at this moment. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { simulatorProgress } from "../src/model/simulatorProgress.ts";
+import { OUT_OF_SIGHT, simulatorProgress } from "../src/model/simulatorProgress.ts";
 
 function progress(status: string, reason: string | null = null, queuePosition: number | null = null) {
   return simulatorProgress({ status, reason, queuePosition });
@@ -16,6 +16,11 @@ describe("simulatorProgress", () => {
 
   it("STOPPING can be neither", () => {
     expect(progress("STOPPING")).toMatchObject({ canStart: false, canStop: false });
+  });
+
+  it("is neither open nor to be opened where there is no connection to it any more", () => {
+    const { label, canStart, canStop } = simulatorProgress(OUT_OF_SIGHT);
+    expect({ label, canStart, canStop }).toEqual({ label: "Not connected", canStart: false, canStop: false });
   });
 
   it("goes forward on its way to RUNNING", () => {

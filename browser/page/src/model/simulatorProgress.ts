@@ -19,6 +19,9 @@ export interface SimulatorProgress {
   readonly canStop: boolean;
 }
 
+/** The session is over, or somebody else's by now: what its market does is not to be seen from here. */
+export const OUT_OF_SIGHT: SimulatorState = { status: "OUT_OF_SIGHT", reason: null, queuePosition: null };
+
 const START = "Start the market to trade.";
 
 export function simulatorProgress(state: SimulatorState): SimulatorProgress {
@@ -47,6 +50,15 @@ export function simulatorProgress(state: SimulatorState): SimulatorProgress {
         label: "Stopping",
         words: "The market is being closed.",
         tone: "busy",
+        step: 0,
+        canStart: false,
+        canStop: false,
+      };
+    case "OUT_OF_SIGHT":
+      return {
+        label: "Not connected",
+        words: "What you see is the last that was known.",
+        tone: "idle",
         step: 0,
         canStart: false,
         canStop: false,
