@@ -123,6 +123,16 @@ async def test_a_reload_and_the_way_back_find_everything_as_it_was(trader: Tradi
     assert trader.complaints == []
 
 
+async def test_a_list_of_sessions_that_could_not_be_read_says_so_until_it_can_be(trader: TradingPage) -> None:
+    await trader.page.route("**/api/sessions", lambda route: route.abort())
+    await trader.find("sessions-refresh").click()
+    await expect(trader.find("sessions-result")).to_contain_text("could not be read", timeout=20_000)
+    await trader.page.unroute("**/api/sessions")
+    await trader.find("sessions-refresh").click()
+    await expect(trader.find("sessions-result")).to_have_text("")
+    await expect(trader.find("sessions").locator("tbody tr")).to_have_count(1)
+
+
 async def test_an_order_by_keyboard_alone(trader: TradingPage) -> None:
     keyboard = trader.page.keyboard
     await tab_to(trader, "symbol")

@@ -12,6 +12,8 @@ export class SessionsPanel {
   #rest: RestClient | null = null;
   #sessionId: string | null = null;
   #asked = 0;
+  /** What is said beside the list is that it could not be read. */
+  #saysUnread = false;
 
   constructor() {
     this.#view = new SessionsView(
@@ -26,7 +28,7 @@ export class SessionsPanel {
     this.#sessionId = sessionId;
     if (rest) return;
     this.#view.draw([], null);
-    this.#view.tell("good", "");
+    this.#tell("good", "");
   }
 
   async refresh(): Promise<void> {
@@ -39,8 +41,11 @@ export class SessionsPanel {
       // Of two questions only the later one's answer counts, also when it comes first.
       if (asked !== this.#asked || rest !== this.#rest) return;
       this.#view.draw(sessions, this.#sessionId);
+      if (this.#saysUnread) this.#tell("good", "");
     } catch (error) {
-      if (rest === this.#rest) this.#view.tell("bad", `Your sessions could not be read. ${failureWords(error)}`);
+      if (asked !== this.#asked || rest !== this.#rest) return;
+      this.#tell("bad", `Your sessions could not be read. ${failureWords(error)}`);
+      this.#saysUnread = true;
     }
   }
 
@@ -49,11 +54,16 @@ export class SessionsPanel {
     if (!rest) return;
     try {
       await rest.endSession(line.sessionId);
-      if (rest === this.#rest) this.#view.tell("good", `The session of ${line.device} has ended.`);
+      if (rest === this.#rest) this.#tell("good", `The session of ${line.device} has ended.`);
     } catch (error) {
       if (rest === this.#rest)
-        this.#view.tell("bad", `The session of ${line.device} was not ended. ${failureWords(error)}`);
+        this.#tell("bad", `The session of ${line.device} was not ended. ${failureWords(error)}`);
     }
     await this.refresh();
+  }
+
+  #tell(tone: "good" | "bad", words: string): void {
+    this.#saysUnread = false;
+    this.#view.tell(tone, words);
   }
 }
