@@ -9,7 +9,7 @@ const WORDS: Readonly<Record<string, string>> = {
   SESSION_LIMIT_REACHED: "You have as many open sessions as are allowed. End one on another device, then try again.",
   CONNECTION_REPLACED: "This tab was replaced by a newer connection. Connect again to go on here.",
   DEVICE_MISMATCH: "This session belongs to another device. Open a new one.",
-  SIMULATOR_LIMIT_REACHED: "You run as many markets as are allowed. Stop one in another session, then start again.",
+  SIMULATOR_LIMIT_REACHED: "You run as many markets as are allowed. End another of your sessions, then start again.",
   SIMULATOR_NOT_RUNNING: "The market is not open. Start it, then try again.",
   SIMULATOR_NOT_FOUND: "There is no market. Start one.",
   ORDER_NOT_FOUND: "The exchange does not know this order any more.",
