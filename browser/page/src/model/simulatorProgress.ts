@@ -57,7 +57,7 @@ export function simulatorProgress(state: SimulatorState): SimulatorProgress {
     case "OUT_OF_SIGHT":
       return {
         label: "Not connected",
-        words: "What you see is the last that was known.",
+        words: "This is the last that was known. Reload the page to go on.",
         tone: "idle",
         step: 0,
         canStart: false,
