@@ -52,6 +52,7 @@ async def test_the_page_counts_what_the_browser_counts(trader: TradingPage) -> N
     await trader.find("stop-market").click()
     await trader.page.locator("#market[data-status=STOPPED]").wait_for()
     await trader.sequence_is_kept()
+    await trader.counter_reaches("updates", trader.sockets.updates())  # figures are painted a moment later
     assert await trader.counter("updates") == trader.sockets.updates()
 
 
