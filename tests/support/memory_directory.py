@@ -55,7 +55,7 @@ def _has_room(memory: Path) -> bool:
 def _remove_unless_held(directory: Path) -> None:
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, PermissionError):  # gone since, or another user's
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # gone since, none of ours, or another user's
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
