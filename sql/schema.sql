@@ -1219,6 +1219,10 @@ CREATE FUNCTION simulator.begin_create(
 DECLARE
     start simulator.instances;
 BEGIN
+    -- The session first, as everywhere. The second change of the simulator's row asks for it: PostgreSQL looks whether
+    -- the session is there when a row changes that its own transaction wrote. Who holds the session (an activity, its
+    -- end) and waits for the simulator would wait for ever.
+    PERFORM 1 FROM session.active_sessions s WHERE s.session_id = p_session_id FOR KEY SHARE;
     -- An owner's write, as all that name an owner: its ownership is locked first, so that it waits for a claim under way,
     -- and is nothing after it.
     PERFORM 1 FROM session.ownership

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 import msgspec
@@ -30,8 +30,7 @@ from session_service.domain.placement import (
 from session_service.domain.simulator import SimulatorStatus
 from session_service.telemetry.metrics import Metrics
 from tests.support.servers import Database
-from tests.support.sql import Sql
-from tests.support.waiting import eventually
+from tests.support.sql import Sql, until_waiting
 
 # Inserted as the documents say, by whoever may: what is ours beside it comes by itself.
 DOCUMENTED_SESSION = """
@@ -107,21 +106,6 @@ async def add_pod(sql: Sql, pod_id: str, *, dead: bool = False, draining: bool =
         dead,
         draining,
     )
-
-
-async def until_waiting(watcher: Sql, *tasks: asyncio.Future[Any]) -> None:
-    """Return when each of these statements waits for a lock."""
-
-    async def wait() -> bool:
-        assert not any(task.done() for task in tasks), "it did not wait"
-        return len(tasks) == int(
-            await watcher.fetchval(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        )
-
-    await eventually(wait, within_s=20, what="the statement to wait")
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------

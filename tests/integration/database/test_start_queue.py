@@ -25,7 +25,7 @@ from session_service.domain.simulator import SimulatorStatus
 from session_service.domain.start_queue import SLOT_S, WaitingStart, admitted, fair_order
 from session_service.telemetry.metrics import Metrics
 from tests.support.servers import Database
-from tests.support.sql import Sql
+from tests.support.sql import Sql, until_waiting
 
 SESSION = """
     INSERT INTO session.active_sessions (session_id, user_id, status, expires_at)
@@ -37,6 +37,7 @@ SIMULATOR = """
             CASE WHEN $3 IN ('STOPPING', 'STOPPED', 'ERROR') THEN 'STOPPED' ELSE 'RUNNING' END,
             to_timestamp($4::float8), CASE WHEN $5 THEN now() END,
             clock_timestamp() - make_interval(secs => $6::float8))"""
+FLUSH = load_queries()["sessions.flush_activity"]
 OLD_S = SLOT_S + 1
 LONG_AFTER_S = 1e9
 LIMIT = 3
@@ -308,6 +309,24 @@ async def test_where_nobody_waits_the_lock_is_not_taken(
         assert await starts.admit() == []
         assert await starts.count("pod#1") == WaitingCount(0, 0)
     await other.close()
+
+
+async def test_the_activity_of_a_session_does_not_wait_for_its_start(
+    database: Database, sql: Sql, simulators: SimulatorRepository, starts: StartQueueRepository
+) -> None:
+    """Each would hold what the other waits for: the simulator's row, and its session's."""
+    await lay_out(sql, Row("sim", "ann"))
+    other = await asyncpg.connect(database.owner_dsn)
+    async with other.transaction():
+        await other.execute("SELECT simulator.lock_starts()")
+        beginning = asyncio.ensure_future(begin(simulators, starts, "sim"))
+        await until_waiting(sql, beginning)
+        async with asyncio.timeout(20):
+            flushed = await sql.fetchrow(FLUSH, "pod#1", None, 0.0, False, [], ["session-sim"], [1.0], [1.0], 3600.0)
+    await other.close()
+    assert flushed is not None
+    assert flushed["passed_over"] == ["session-sim"]
+    assert isinstance(await beginning, Creation)
 
 
 async def test_what_no_user_waits_for_gets_what_is_left(sql: Sql) -> None:
