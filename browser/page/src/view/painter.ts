@@ -12,7 +12,8 @@ interface Part {
 export class Painter {
   readonly #wanted = new Set<Part>();
   #frame: number | null = null;
-  #timer: number | null = null;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #timerDueMs = 0;
 
   /** A part that is drawn at most every `leastMs` (0: in every frame). The result is to be called with each change. */
   part(leastMs: number, draw: (nowMs: number) => void): () => void {
@@ -30,7 +31,9 @@ export class Painter {
     if (waitMs <= 0) {
       this.#stopTimer();
       this.#frame = requestAnimationFrame((nowMs) => this.#paint(nowMs));
-    } else if (this.#timer === null) {
+    } else if (this.#timer === null || dueMs < this.#timerDueMs) {
+      this.#stopTimer();
+      this.#timerDueMs = dueMs;
       this.#timer = setTimeout(() => {
         this.#timer = null;
         this.#schedule(Number.NEGATIVE_INFINITY);
