@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from session_service.api.openapi import OPERATIONS
