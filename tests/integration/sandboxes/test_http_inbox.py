@@ -169,7 +169,8 @@ async def test_clients_that_leave_lose_nothing(pods: list[Service], sql: Sql) ->
     for number in range(60):
         if number % 3 == 0:
             await asyncio.gather(worker.create(), worker.create())
-        await asyncio.gather(*(leave(number % 20 / 2000) for _ in range(4)))
+        # Ever sooner, so that the last leave before they can have been answered.
+        await asyncio.gather(*(leave((19 - number % 20) / 2000) for _ in range(4)))
     await waiters(pods[0], 0)
     answered = await metric_total(
         pods[0], "session_rest_requests_total", route="/api/v1/sandbox-sessions/claim", status="200"
@@ -183,7 +184,7 @@ async def test_clients_that_leave_lose_nothing(pods: list[Service], sql: Sql) ->
         return taken.total() == 40 - answered
 
     await eventually(all_claimed, within_s=20, what="the others are there, long before 30 s are over")
-    assert set(taken.values()) == {1}
+    assert set(taken.values()) <= {1}  # none, where each was answered before its client had left
     assert await sql.fetchval("SELECT max(attempts) FROM session") == 1
 
 
