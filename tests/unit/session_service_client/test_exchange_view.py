@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from session_service_client.events import ExchangeData, OrderUpdate, Portfolio, Position, Quote
-from session_service_client.exchange_view import ExchangeView
+from session_service_client.exchange_view import MAX_DONE_ORDERS, ExchangeView
 
 
 def quote(symbol: str, bid: float) -> Quote:
@@ -101,3 +101,19 @@ def test_over_two_sockets_each_order_update_is_applied_once_and_in_order(
         position = last
     numbers = [update.sequence for one in applied if one is not None for update in one.order_updates]
     assert numbers == list(range(1, max(old_ran_to, position) + 1))
+
+
+def test_done_orders_are_bounded_and_open_ones_stay() -> None:
+    view = ExchangeView()
+    view.apply(
+        data(1, 1, snapshot=True, order_updates=(order("open", 1, "NEW"), order("part", 1, "PARTIALLY_FILLED")))
+    )
+    for number in range(2, MAX_DONE_ORDERS + 4):
+        view.apply(data(number, number, order_updates=(order(f"order-{number}", number, "FILLED"),)))
+    done = set(view.orders) - {"open", "part"}
+    assert len(done) == MAX_DONE_ORDERS
+    assert {"order-2", "order-3"}.isdisjoint(done)
+    last = MAX_DONE_ORDERS + 4
+    view.apply(data(last, last, order_updates=(order("open", last, "CANCELED"),)))
+    assert "order-4" not in view.orders
+    assert {"open", "part", "order-5"} <= set(view.orders)
