@@ -129,6 +129,7 @@ def build(node: Node) -> int:
     Made beside the page that is there, and put in its place whole: a pod that starts meanwhile reads one of the two.
     """
     page = BROWSER / "page"
+    BUILT.parent.mkdir(parents=True, exist_ok=True)  # the image's stage has none of the package
     with tempfile.TemporaryDirectory(prefix=".page-", dir=BUILT.parent) as directory:
         made = Path(directory) / "made"
         steps = (
