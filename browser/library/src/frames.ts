@@ -1,6 +1,6 @@
 /** The messages of interface §7 as types, camelCase as on the wire. */
 
-import type { OrderUpdate, Portfolio, Quality, Quote, SimulatorState } from "./events.ts";
+import type { OrderUpdate, Portfolio, Quality, Quote, SessionInfo, SimulatorState } from "./events.ts";
 
 // --- client → server
 
@@ -157,17 +157,9 @@ export interface SimulatorStatusFrame extends Stamped {
   readonly queuePosition?: number;
 }
 
-export interface SessionInfoFrame extends Stamped {
+export interface SessionInfoFrame extends Stamped, SessionInfo {
   readonly type: "session_info";
   readonly requestId: string;
-  readonly sessionId: string;
-  readonly userId: string;
-  readonly status: string;
-  readonly deviceId: string | null;
-  readonly createdAt: string;
-  readonly expiresAt: string;
-  readonly simulatorId: string | null;
-  readonly simulatorStatus: SimulatorState;
 }
 
 /** Beside `success` (else `code` and `error`) the fields of the REST answer. */

@@ -642,17 +642,7 @@ function answerHeartbeats(
 ): void {
   const beat = socket.messages("heartbeat").at(-1);
   if (beat === undefined) throw new Error("no heartbeat was sent");
-  socket.say({
-    type: "heartbeat_ack",
-    clientTimestamp: Number(beat.timestamp),
-    deviceId: "laptop",
-    deviceIdValid: true,
-    sessionStatus: "valid",
-    simulatorStatus: "RUNNING",
-    connectionQuality: "GOOD",
-    reconnectRecommended: false,
-    ...fields,
-  });
+  socket.heartbeatAck(beat, fields);
 }
 
 async function keepAlive(

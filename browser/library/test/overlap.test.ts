@@ -149,16 +149,7 @@ class Life {
       for (const message of socket.sent.splice(0)) {
         if (message.type === "request_full_refresh") one.at = null;
         if (message.type !== "heartbeat") continue;
-        socket.say({
-          type: "heartbeat_ack",
-          clientTimestamp: Number(message.timestamp),
-          deviceId: "laptop",
-          deviceIdValid: true,
-          sessionStatus: "valid",
-          simulatorStatus: "RUNNING",
-          connectionQuality: "GOOD",
-          reconnectRecommended: false,
-        });
+        socket.heartbeatAck(message);
       }
     }
   }

@@ -169,16 +169,7 @@ class Life {
       one.at = null;
     }
     if (message.type !== "heartbeat") return;
-    socket.say({
-      type: "heartbeat_ack",
-      clientTimestamp: Number(message.timestamp),
-      deviceId: "laptop",
-      deviceIdValid: true,
-      sessionStatus: "valid",
-      simulatorStatus: "RUNNING",
-      connectionQuality: "GOOD",
-      reconnectRecommended: false,
-    });
+    socket.heartbeatAck(message);
   }
 }
 

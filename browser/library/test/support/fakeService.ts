@@ -83,6 +83,24 @@ export class FakeSocket {
     });
   }
 
+  /** The answer to a heartbeat, `beat`. */
+  heartbeatAck(
+    beat: { readonly timestamp?: unknown },
+    fields: Partial<Extract<Said, { type: "heartbeat_ack" }>> = {},
+  ): void {
+    this.say({
+      type: "heartbeat_ack",
+      clientTimestamp: Number(beat.timestamp),
+      deviceId: "laptop",
+      deviceIdValid: true,
+      sessionStatus: "valid",
+      simulatorStatus: "RUNNING",
+      connectionQuality: "GOOD",
+      reconnectRecommended: false,
+      ...fields,
+    });
+  }
+
   data(
     range: Pick<ExchangeData, "epoch" | "fromSequence" | "sequence" | "snapshot">,
     orders: OrderUpdate[] = [],
